@@ -1,0 +1,1 @@
+"""OCI artifacts: from Wasm programs to registries and back."""

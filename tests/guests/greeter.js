@@ -1,0 +1,5 @@
+// The function of greeter.wit.
+
+export function greet(name) {
+  return `Hello, ${name}!`;
+}

@@ -1,0 +1,1 @@
+"""Run WebAssembly programs as containers."""

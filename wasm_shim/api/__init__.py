@@ -1,0 +1,1 @@
+"""Code that protoc generates from proto/; never edited by hand."""

@@ -1,0 +1,130 @@
+"""Fork a guest: the parent prepares everything, the child builds its wall and runs.
+
+The child's Python is kept short: every page that it touches is copied, per guest.
+"""
+
+import _thread
+import os
+import signal
+import socket
+from typing import Final, NamedTuple
+
+from wasm_shim.container.plan import Plan
+from wasm_shim.container.wall import Wall, close_doors, detach_pids, drop_privileges, enter_private_root
+from wasm_shim.errors import Internal
+from wasm_shim.kernel import calls
+from wasm_shim.kernel.seccomp import Filter
+from wasm_shim.runtime.binding import WasmtimeFailure
+from wasm_shim.runtime.host import Host, Loaded
+from wasm_shim.runtime.instance import GuestProcess, PreparedCall, write_all
+from wasm_shim.steps import reached
+
+# Signals that end a guest. Faults stay unblocked: wasmtime turns them into traps.
+_FAULTS: Final = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
+_HARMLESS: Final = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}  # ignored by default
+_STOPPING: Final = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE, signal.SIGKILL}
+DEADLY: Final = signal.valid_signals() - _FAULTS - _HARMLESS - _STOPPING
+
+READY, GO, FAILED = b"R", b"G", b"F"
+_NOT_STARTED: Final = 125  # exit status of a child that never became a guest
+
+
+class Forge(NamedTuple):
+    """What all guests of this process are made with; warm, and made before any fork."""
+
+    host: Host
+    wall: Wall
+    seccomp: Filter
+
+
+class Spawned(NamedTuple):
+    """A forked guest: `control` tells READY or FAILED and a reason, and takes GO; EOF ends the guest."""
+
+    pid: int
+    pidfd: int
+    control: socket.socket
+
+
+def spawn(forge: Forge, plan: Plan, loaded: Loaded, call: PreparedCall | None, stdio: tuple[int, int, int]) -> Spawned:
+    """Fork the guest of a plan; it waits behind its wall for GO. `stdio` stays the caller's.
+
+    Raises Internal when this process has threads, and OSError when the kernel refuses.
+    """
+    if len(os.listdir("/proc/self/task")) != 1:
+        raise Internal("a process with threads cannot fork a guest; this is a fault of wasm-shim")
+    ours, theirs = socket.socketpair()
+    own_pids = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+    # Blocked across the fork: process 1 of a namespace loses a signal that it neither blocks nor handles.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, DEADLY)
+    try:
+        detach_pids(forge.wall)
+        pid = os.fork()
+        if pid == 0:
+            _Child(forge, plan, loaded, call).run(stdio, theirs.fileno())
+        return Spawned(pid, os.pidfd_open(pid), ours)
+    finally:
+        if forge.wall is Wall.NAMESPACES:
+            calls.setns(own_pids, calls.CLONE_NEWPID)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(own_pids)
+        theirs.close()
+
+
+class _Child:
+    """The guest's process, from the fork to its end."""
+
+    def __init__(self, forge: Forge, plan: Plan, loaded: Loaded, call: PreparedCall | None) -> None:
+        self._forge, self._plan, self._kept = forge, plan, loaded.descriptors
+        self._process = GuestProcess(forge.host, loaded, plan.guest, call)
+
+    def run(self, stdio: tuple[int, int, int], control: int) -> None:
+        """Never returns. `control` is read and written, not received and sent: the filter allows no socket calls."""
+        self._control = control
+        try:
+            reached("guest.forked")
+            self._keep_descriptors(stdio)
+            self._build()
+            os.write(control, READY)
+        except (OSError, WasmtimeFailure) as error:
+            os.write(control, FAILED + f"cannot wall in the guest: {error}".encode())
+            os._exit(_NOT_STARTED)
+        except BaseException as error:  # noqa: BLE001 - a process boundary: nothing may return into the shim's loop
+            os.write(control, FAILED + f"fault while walling in the guest: {error!r}".encode())
+            os._exit(_NOT_STARTED)
+        _thread.start_new_thread(self._guest_thread, ())
+        number = signal.sigwait(DEADLY)  # a blocked signal stays pending even for process 1
+        os._exit(128 + number)
+
+    def _keep_descriptors(self, stdio: tuple[int, int, int]) -> None:
+        """Stdio, the control socket and the program's file stay open, and nothing else of the shim."""
+        for number, descriptor in enumerate(stdio):
+            os.dup2(descriptor, number, inheritable=False)
+        first = 3
+        for kept in sorted({self._control, *self._kept}):
+            os.closerange(first, kept)
+            first = kept + 1
+        os.closerange(first, 1 << 30)
+
+    def _build(self) -> None:
+        forge, plan = self._forge, self._plan
+        descriptors = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.umask(0o022)
+        if forge.wall.private_mounts:
+            enter_private_root(plan.mounts)
+        drop_privileges()
+        os.fchdir(descriptors)  # the guest gets no /proc, but its stdio is opened by name
+        os.close(descriptors)
+        close_doors(forge.wall, plan.guest.preopens, forge.seccomp)
+        # The wall stands: from here on wasmtime starts threads, and each inherits all of it.
+        self._process.configure()
+
+    def _guest_thread(self) -> None:
+        try:
+            if os.read(self._control, 1) != GO:  # the shim is gone
+                os._exit(_NOT_STARTED)
+            os.close(self._control)
+            status = self._process.run()
+        except BaseException as error:  # noqa: BLE001 - the guest's last chance to say what happened
+            write_all(2, f"fault while running the guest: {error!r}\n".encode())
+            os._exit(_NOT_STARTED)
+        os._exit(status)  # of all threads: it ends the main thread's wait

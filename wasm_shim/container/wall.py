@@ -1,0 +1,120 @@
+"""The kernel's wall around a guest: which kind this host allows, and its steps in the guest's process.
+
+The order matters: almost every step works only in its place. Nothing of WASI may run before the last one,
+since its threads would keep what they were started with.
+"""
+
+import enum
+import os
+import resource
+import signal
+import stat
+from collections.abc import Iterable
+from typing import Final
+
+from wasm_shim.guest import Mount, Preopen
+from wasm_shim.kernel import calls, landlock
+from wasm_shim.kernel.seccomp import Filter
+
+_ROOT: Final = "/proc"  # any directory that every host has: an empty root is mounted over it, in private
+
+
+class Wall(enum.Enum):
+    """How guests are walled in, strongest first; seccomp and no_new_privs belong to each."""
+
+    NAMESPACES = "namespaces"
+    USER_NAMESPACE = "user namespace"
+    LANDLOCK = "Landlock"
+    SECCOMP = "seccomp only"
+
+    @property
+    def private_mounts(self) -> bool:
+        """Whether the guest gets a root of its own."""
+        return self in (Wall.NAMESPACES, Wall.USER_NAMESPACE)
+
+
+def strongest_wall() -> Wall:
+    """What this process may build, found by building it in forked children. Needs a single thread."""
+    for wall in (Wall.NAMESPACES, Wall.USER_NAMESPACE):
+        if _works(wall):
+            return wall
+    return Wall.LANDLOCK if landlock.version() else Wall.SECCOMP
+
+
+def _works(wall: Wall) -> bool:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            detach_pids(wall)
+            enter_private_root(())
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def detach_pids(wall: Wall) -> None:
+    """In the parent: let the next fork be process 1 of a new PID namespace. Raises OSError.
+
+    Without privileges that takes a user namespace, which the parent enters for good: so such a parent has
+    one container.
+    """
+    if wall is Wall.NAMESPACES:
+        calls.unshare(calls.CLONE_NEWPID)
+    elif wall is Wall.USER_NAMESPACE:
+        user, group = os.geteuid(), os.getegid()
+        calls.unshare(calls.CLONE_NEWUSER | calls.CLONE_NEWPID)
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{user} {user} 1")
+        _write("/proc/self/gid_map", f"{group} {group} 1")
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def enter_private_root(mounts: Iterable[Mount]) -> None:
+    """In the child: an empty read-only root with just these mounts; the host's files are gone. Raises OSError."""
+    calls.unshare(calls.CLONE_NEWNS | calls.CLONE_NEWUTS | calls.CLONE_NEWIPC)
+    calls.mount(None, b"/", None, calls.MS_REC | calls.MS_PRIVATE, None)  # nothing we mount travels to the host
+    flags = calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC
+    # The empty root hides what lies below its place: hold the sources open first.
+    sources = [(os.open(mount.source, os.O_PATH | os.O_CLOEXEC), mount) for mount in mounts]
+    calls.mount(b"wasm-shim", _ROOT.encode(), b"tmpfs", flags, b"size=64k,nr_inodes=4k,mode=755")
+    for source, mount in sources:
+        _make_place(source, f"{_ROOT}{mount.target}")
+        calls.bind_mount(source, f"{_ROOT}{mount.target}", read_only=mount.read_only)
+        os.close(source)
+    calls.mount(None, _ROOT.encode(), None, flags | calls.MS_REMOUNT | calls.MS_BIND | calls.MS_RDONLY, None)
+    root = os.open(_ROOT, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    calls.pivot_into(root)
+    os.close(root)
+    calls.sethostname(b"guest", 5)
+
+
+def _make_place(source: int, target: str) -> None:
+    """A mount point in our empty root, of the same kind as its source."""
+    if stat.S_ISDIR(os.fstat(source).st_mode):
+        os.mkdir(target)
+        return
+    parent = os.path.dirname(target)
+    if not os.path.isdir(parent):
+        os.mkdir(parent)
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
+def drop_privileges() -> None:
+    """No capability, no way to gain one, no core file; ends with the parent (credentials would clear that)."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    calls.drop_capabilities()
+    calls.set_no_new_privileges()
+    calls.set_parent_death_signal(signal.SIGKILL)
+
+
+def close_doors(wall: Wall, preopens: Iterable[Preopen], seccomp: Filter) -> None:
+    """The last steps; descriptors 0 to 2 are the guest's stdio. Raises OSError."""
+    if wall is Wall.LANDLOCK:
+        grants = [(preopen.path, preopen.writable) for preopen in preopens]
+        landlock.restrict(grants, ((0, False), (1, True), (2, True)))
+    seccomp.load()

@@ -1,0 +1,36 @@
+"""What a guest is and what it may see: plain values that every layer shares.
+
+These are named tuples, not dataclasses: a process that is forked per pod loads this module, and
+`dataclasses` brings `inspect` and its 600 KiB along.
+"""
+
+from typing import NamedTuple
+
+
+class Mount(NamedTuple):
+    """A bind mount: `source` on the host appears at `target` inside the guest's tree."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+class Preopen(NamedTuple):
+    """A directory that the guest may open: `path` as its process sees it, `name` as the guest does."""
+
+    path: str
+    name: str
+    writable: bool
+
+
+class Guest(NamedTuple):
+    """One Wasm program with its grants; everything that is not listed is denied.
+
+    `call` is the text of an exported function's call, such as `add(27, 6)`; empty runs the command.
+    """
+
+    arguments: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    preopens: tuple[Preopen, ...]
+    call: str
+    terminal: bool

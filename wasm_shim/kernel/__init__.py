@@ -1,0 +1,1 @@
+"""Linux system calls that Python's `os` lacks, seccomp and Landlock: no policy, no knowledge of guests."""

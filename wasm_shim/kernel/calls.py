@@ -1,0 +1,139 @@
+"""System calls by ctypes, each raising OSError. Numbers are those of x86-64 (arch/x86/entry/syscalls)."""
+
+import ctypes
+import os
+import struct
+from ctypes import c_char_p, c_int, c_long, c_size_t, c_ulong
+from typing import Any, Final
+
+CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWUTS: Final = 0x04000000
+CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
+
+MS_RDONLY: Final = 1
+MS_NOSUID: Final = 2
+MS_NODEV: Final = 4
+MS_NOEXEC: Final = 8
+MS_REMOUNT: Final = 32
+MS_BIND: Final = 4096
+MS_REC: Final = 0x4000
+MS_PRIVATE: Final = 0x40000
+MNT_DETACH: Final = 2
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_SYS_PIVOT_ROOT: Final = 155
+_SYS_OPEN_TREE: Final = 428
+_SYS_MOVE_MOUNT: Final = 429
+_SYS_OPENAT2: Final = 437
+_SYS_MOUNT_SETATTR: Final = 442
+_AT_EMPTY_PATH: Final = 0x1000
+_AT_RECURSIVE: Final = 0x8000
+_OPEN_TREE_CLONE: Final = 1
+_MOVE_MOUNT_EMPTY_PATHS: Final = 0x44  # both source and target are the descriptors themselves
+_RESOLVE_IN_ROOT: Final = 0x10
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = c_long
+
+
+def _function(name: str, *argument_types: Any) -> Any:
+    function = getattr(_libc, name)
+    function.argtypes, function.restype = argument_types, c_int
+
+    def call(*arguments: Any) -> None:
+        if function(*arguments) < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"{name}: {os.strerror(number)}")
+
+    return call
+
+
+def syscall(number: int, *arguments: int | bytes | None) -> int:
+    """A raw system call; its result, or OSError. Integers are widened as a variadic C call needs it."""
+    result = _libc.syscall(c_long(number), *(c_long(a) if isinstance(a, int) else a for a in arguments))
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"system call {number}: {os.strerror(error)}")
+    return int(result)
+
+
+unshare = _function("unshare", c_int)
+setns = _function("setns", c_int, c_int)
+mount = _function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
+umount = _function("umount2", c_char_p, c_int)
+sethostname = _function("sethostname", c_char_p, c_size_t)
+_prctl = _function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_capset = _function("capset", c_char_p, c_char_p)
+
+
+def set_parent_death_signal(number: int) -> None:
+    """Have the kernel send us this signal when the parent ends; a change of credentials clears it."""
+    _prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def set_no_new_privileges() -> None:
+    """No later exec can gain privileges; the precondition of seccomp and Landlock without root."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def forbid_core_dumps() -> None:
+    """No core files and no ptrace by others of the same user."""
+    _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def drop_capabilities() -> None:
+    """Empty every capability set of this thread, the bounding set first (it needs CAP_SETPCAP)."""
+    for capability in range(_last_capability + 1):
+        try:
+            _prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+        except PermissionError:  # none held: nothing to drop either
+            break
+    _capset(struct.pack("II", 0x20080522, 0), bytes(24))
+
+
+def _read_last_capability() -> int:
+    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+        return int(file.read())
+
+
+_last_capability = _read_last_capability()
+
+
+def pivot_into(directory: int) -> None:
+    """Make the mounted directory of this descriptor the root, and detach the old root."""
+    os.fchdir(directory)
+    syscall(_SYS_PIVOT_ROOT, b".", b".")  # the old root is now stacked on the new one
+    umount(b".", MNT_DETACH)
+    os.chdir("/")
+
+
+def bind_mount(source: int, target: str, *, read_only: bool) -> None:
+    """Bind the file or directory of a descriptor over `target`, with what is mounted below it.
+
+    Its flags are set before it shows: no device files, no set-user-id; `read_only` holds for the whole tree.
+    """
+    tree = syscall(
+        _SYS_OPEN_TREE, source, b"", _OPEN_TREE_CLONE | _AT_RECURSIVE | _AT_EMPTY_PATH | os.O_CLOEXEC
+    )
+    try:
+        flags = MS_NOSUID | MS_NODEV | (MS_RDONLY if read_only else 0)
+        attributes = struct.pack("QQQQ", flags, 0, 0, 0)
+        syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes, len(attributes))
+        place = os.open(target, os.O_PATH | os.O_CLOEXEC)
+        try:
+            syscall(_SYS_MOVE_MOUNT, tree, b"", place, b"", _MOVE_MOUNT_EMPTY_PATHS)
+        finally:
+            os.close(place)
+    finally:
+        os.close(tree)
+
+
+def open_in_root(root: int, path: str, flags: int) -> int:
+    """Open `path` as if the directory of descriptor `root` were /: no link and no `..` leads out of it."""
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
+    return syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))

@@ -1,0 +1,1 @@
+"""Compile, cache and run WebAssembly programs; the only package that touches libwasmtime."""

@@ -1,0 +1,124 @@
+"""Precompiled programs on disk, each made once: `<directory>/<engine id>/<sha256 of the program>.cwasm`.
+
+Precompiled code is native code that wasmtime loads without an integrity check, so the directory is private
+(see `paths.open_private`) and holds only what our compiler wrote. A file appears complete or not at all: it
+is written without a name and then linked.
+"""
+
+import errno
+import hashlib
+import os
+from typing import NamedTuple
+
+from wasm_shim.paths import open_private, storage_error
+from wasm_shim.runtime.program import Program
+
+_WHAT, _REMEDY = "program cache", "set XDG_CACHE_HOME to a directory of your own"
+_CHUNK = 1 << 20
+
+
+class Compiled(NamedTuple):
+    """A program that can be loaded; `path` of its code stays valid while the cache is."""
+
+    program: Program
+    path: str
+
+
+class ProgramCache:
+    """The cache of one engine. Made without touching the disk; `open` makes its directory."""
+
+    def __init__(self, directory: str, engine_id: str) -> None:
+        """`directory` is `Paths.programs`; `engine_id` comes from `engine.engine_id`."""
+        self._root, self.directory = directory, f"{directory}/{engine_id}"
+
+    def open(self) -> int:
+        """A descriptor of the engine's directory, made and checked; raises the errors of `open_private`."""
+        os.close(open_private(self._root, _WHAT, _REMEDY))
+        return open_private(self.directory, _WHAT, _REMEDY)
+
+    def path(self, key: str) -> str:
+        """Where the precompiled code of the program with this sha256 is, or will be."""
+        return f"{self.directory}/{key}.cwasm"
+
+    def lookup(self, key: str) -> Compiled | None:
+        """The program with this sha256, or None where it has to be compiled."""
+        os.close(self.open())
+        try:
+            os.stat(self.path(key), follow_symlinks=False)
+            with open(f"{self.directory}/{key}.json", "rb") as file:
+                return Compiled(Program.from_json(file.read()), self.path(key))
+        except FileNotFoundError:
+            return None
+        except ValueError:  # a damaged description: make both anew
+            os.unlink(self.path(key))
+            os.unlink(f"{self.directory}/{key}.json")
+            return None
+        except OSError as error:
+            raise storage_error(error, _WHAT, self.directory, _REMEDY) from error
+
+    def unnamed(self) -> int:
+        """A new writable file without a name in the cache's file system; it vanishes unless published."""
+        directory = self.open()
+        try:
+            return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):  # older overlayfs, NFS
+                return os.memfd_create("program")
+            raise storage_error(error, _WHAT, self.directory, _REMEDY) from error
+        finally:
+            os.close(directory)
+
+    def publish(self, key: str, program: Program, code: int) -> Compiled:
+        """Give the finished code (a descriptor of `unnamed`) and its description their names."""
+        description = self.unnamed()
+        try:
+            os.write(description, program.to_json())
+            _link(description, f"{self.directory}/{key}.json")
+            _link(code, self.path(key))  # last: its name says that both are there
+        except OSError as error:
+            raise storage_error(error, _WHAT, self.directory, _REMEDY) from error
+        finally:
+            os.close(description)
+        return Compiled(program, self.path(key))
+
+    def lock(self, key: str) -> int:
+        """A descriptor of the file whose flock the compiler of this program holds; not locked yet."""
+        directory = self.open()
+        try:
+            return os.open(f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        except OSError as error:
+            raise storage_error(error, _WHAT, self.directory, _REMEDY) from error
+        finally:
+            os.close(directory)
+
+    def unlock(self, key: str) -> None:
+        """Remove the lock's file; one who waits on the old file finds the program, or makes it again."""
+        try:
+            os.unlink(f"{self.directory}/{key}.lock")
+        except FileNotFoundError:
+            return  # another one that waited for the same program was faster
+
+
+def _link(descriptor: int, path: str) -> None:
+    """Give a file of `ProgramCache.unnamed` its name; one that is there already has the same bytes."""
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", path, follow_symlinks=True)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        temporary = f"{path}.{os.getpid()}"  # from memory, where the file system has no unnamed files
+        with open(temporary, "wb") as file:
+            os.sendfile(file.fileno(), descriptor, 0, os.fstat(descriptor).st_size)
+        os.rename(temporary, path)
+
+
+def digest(descriptor: int) -> str:
+    """The sha256 of a file's content as hex; its offset does not move. Raises OSError."""
+    sha256, offset = hashlib.sha256(), 0
+    while chunk := os.pread(descriptor, _CHUNK, offset):
+        sha256.update(chunk)
+        offset += len(chunk)
+    return sha256.hexdigest()
+

@@ -1,0 +1,114 @@
+"""Get the compiled form of a program: from the cache, or by a compiler process.
+
+`Compilation` never blocks, for the pod shim's loop; `compile_now` waits, for the command line and Python.
+"""
+
+import json
+import os
+import stat
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+from wasm_shim.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable, WasmShimError
+from wasm_shim.launch import python_command
+from wasm_shim.runtime.cache import Compiled, ProgramCache, digest
+from wasm_shim.runtime.program import Program
+from wasm_shim.steps import VARIABLE
+
+_MODULE = "wasm_shim.runtime.compiler"
+
+
+class Compilation:
+    """A compiler process at work on one program; wait for `pidfd` to be readable, then call `result`."""
+
+    def __init__(self, cache: ProgramCache, key: str, source: int, name: str) -> None:
+        """Start compiling the open file `source`, whose sha256 is `key`; `name` is for messages.
+
+        Raises the errors of ProgramCache. `source` stays the caller's.
+        """
+        self._cache, self._key, self._name = cache, key, name
+        self._lock = cache.lock(key)
+        try:
+            self._code = cache.unnamed()
+            self._report = os.memfd_create("report", os.MFD_CLOEXEC)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        command = python_command(_MODULE, cache.path(key))
+        descriptors = (source, self._code, self._report, self._lock)
+        staged = [fcntl(descriptor, F_DUPFD_CLOEXEC, 10) for descriptor in descriptors]  # clear of 0 to 3
+        files = [(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in enumerate(staged)]
+        environment = {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
+        try:
+            self.pid = os.posix_spawn(command[0], command, environment, file_actions=files, setsigmask=[])
+            self.pidfd = os.pidfd_open(self.pid)
+        finally:
+            for descriptor in staged:
+                os.close(descriptor)
+
+    def result(self) -> Compiled:
+        """Reap the ended process and file its work; call once.
+
+        Raises InvalidArgument with the reason for a program that cannot be compiled, Unavailable when the
+        compiler was killed, and the errors of ProgramCache.
+        """
+        try:
+            status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            if status != 0:
+                how = f"was ended by signal {-status}" if status < 0 else f"failed with exit status {status}"
+                raise Unavailable(f"the compiler {how} while it compiled {self._name}; run it again")
+            report = json.loads(os.pread(self._report, os.fstat(self._report).st_size, 0))
+            return self._file(report)
+        finally:
+            self._cache.unlock(self._key)
+            for descriptor in (self.pidfd, self._lock, self._code, self._report):
+                os.close(descriptor)
+
+    def _file(self, report: dict[str, str]) -> Compiled:
+        if "error" in report:
+            raise InvalidArgument(f"cannot run {self._name}: {report['error']}")
+        if "program" in report:
+            return self._cache.publish(self._key, Program.from_json(report["program"].encode()), self._code)
+        compiled = self._cache.lookup(self._key)
+        if compiled is None:
+            raise Unavailable(f"the compiled form of {self._name} vanished from the cache; run it again")
+        return compiled
+
+
+def open_program(path: str) -> int:
+    """A descriptor of a program's file; raises NotFound, PermissionDenied or InvalidArgument."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+        raise PermissionDenied(f"cannot run {path}: it is {kind}; name a .wasm or .wat file")
+    return descriptor
+
+
+def _unreadable(path: str, error: OSError) -> WasmShimError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return NotFound(f"no such file: {path}; check the path")
+    if isinstance(error, PermissionError):
+        return PermissionDenied(f"cannot read {path}: permission denied; make it readable for you")
+    return InvalidArgument(f"cannot read {path}: {error.strerror}; check the path")
+
+
+def compile_now(cache: ProgramCache, path: str) -> Compiled:
+    """The compiled form of the program in a file, compiling it where the cache has none; waits for it.
+
+    Raises the errors of `open_program` and `Compilation`.
+    """
+    source = open_program(path)
+    try:
+        key = digest(source)
+        compiled = cache.lookup(key)
+        if compiled is not None:
+            return compiled
+        compilation = Compilation(cache, key, source, path)
+        os.waitid(os.P_PIDFD, compilation.pidfd, os.WEXITED | os.WNOWAIT)
+        return compilation.result()
+    finally:
+        os.close(source)

@@ -1,0 +1,1 @@
+"""The warm process that forks pod shims, and how to reach it."""
