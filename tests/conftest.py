@@ -1,11 +1,15 @@
 """What all tests share: built guests, a private home per test, an ordinary user, and which tests run."""
 
-import fcntl
+import contextlib
+import gc
 import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import configuration, settings
 
+from tests.guests.build import build
 from tests.report import write_skips
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +56,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     write_skips(terminalreporter, all_wanted=config.getoption("--all"))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Free what the tracebacks of failed tests hold; else its warnings follow pytest's closing line."""
+    if session.testsfailed:
+        for name in ("last_exc", "last_traceback", "last_value"):
+            vars(sys).pop(name, None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+
+
 # Guests
 
 
@@ -63,14 +78,10 @@ class BuiltGuests(NamedTuple):
 
 @pytest.fixture(scope="session")
 def built_guests() -> BuiltGuests:
-    """The guests, built once; other runs at the same time wait for the first."""
-    from tests.guests.build import build
-
+    """The guests, built once; what did not change since the last run is not built again."""
     directory = BUILD / "guests"
     directory.mkdir(parents=True, exist_ok=True)
-    with (BUILD / "guests.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return BuiltGuests(directory, build(directory))
+    return BuiltGuests(directory, build(directory))
 
 
 @pytest.fixture(scope="session")
@@ -80,21 +91,16 @@ def guests(built_guests: BuiltGuests) -> Path:
 
 
 @pytest.fixture(scope="session")
-def guest(request: pytest.FixtureRequest) -> Callable[[str], Path]:
+def guest(built_guests: BuiltGuests) -> Callable[[str], Path]:
     """The file of a guest by name, as in `guest("hello.wat")`; skips the test where it could not be built."""
 
     def find(name: str) -> Path:
-        source = GUEST_SOURCES / name
-        if source.suffix == ".wat" and source.exists():
-            return source
-        built: BuiltGuests = request.getfixturevalue("built_guests")
-        if name in built.missing:
-            pytest.skip(f"guest {name}: {built.missing[name]}")
-        path = built.directory / name
-        if not path.exists():
-            there = sorted(file.name for file in built.directory.iterdir())
-            pytest.fail(f"there is no guest {name}; there are {there}")
-        return path
+        if name in built_guests.missing:
+            pytest.skip(f"guest {name}: {built_guests.missing[name]}")
+        for directory in (GUEST_SOURCES, built_guests.directory):
+            if (directory / name).is_file():
+                return directory / name
+        pytest.fail(f"there is no guest {name}; see {GUEST_SOURCES}")
 
     return find
 
@@ -171,3 +177,43 @@ def _environment(home: Path) -> dict[str, str]:
 
 def stop_processes(environment: dict[str, str]) -> None:
     """Stop the zygote and what it started in the home of this environment, before the home is removed."""
+    for pid in zygote_pids(environment):
+        family = [pid, *descendants(pid)]
+        waiting = [os.pidfd_open(member) for member in family]
+        for member in waiting:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(member, signal.SIGKILL)
+        for member in waiting:
+            select.select([member], [], [])
+            os.close(member)
+
+
+def zygote_pids(environment: dict[str, str]) -> list[int]:
+    """The zygotes that serve the home of this environment."""
+    sockets = f"{environment['XDG_RUNTIME_DIR']}/wasm-shim/zygote-"
+    return [pid for pid in _pids() if sockets.encode() in _read(f"/proc/{pid}/cmdline")]
+
+
+def descendants(pid: int) -> list[int]:
+    """The pids of a process's children, their children and so on."""
+    parents = {}
+    for other in _pids():
+        stat = _read(f"/proc/{other}/stat")
+        if stat:
+            parents[other] = int(stat.rpartition(b")")[2].split()[1])
+    found = [child for child, parent in parents.items() if parent == pid]
+    for child in found:
+        found += [other for other, parent in parents.items() if parent == child]
+    return found
+
+
+def _pids() -> list[int]:
+    return [int(name) for path in Path("/proc").iterdir() if (name := path.name).isdigit()]
+
+
+def _read(path: str) -> bytes:
+    """A file of a process, empty when the process has gone."""
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""

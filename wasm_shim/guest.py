@@ -23,6 +23,13 @@ class Preopen(NamedTuple):
     writable: bool
 
 
+class Image(NamedTuple):
+    """The one program of the container's image: `path` on the host, `entrypoint` as arguments name it."""
+
+    path: str
+    entrypoint: str
+
+
 class Guest(NamedTuple):
     """One Wasm program with its grants; everything that is not listed is denied.
 

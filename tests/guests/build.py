@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,16 +65,17 @@ class Guest:
 class Workshop:
     """The tools, and the directory that guests are made in before they are moved to where they belong."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, lock: int) -> None:
         self.out = out
+        self._lock = lock
         self.staging = out / ".staging"
         self._environ = {
             "HOME": str(CACHE),
             **os.environ,
-            "TMPDIR": str(self.staging),
             "ZIG_GLOBAL_CACHE_DIR": str(CACHE / "zig"),
             "ZIG_LOCAL_CACHE_DIR": str(CACHE / "zig"),
             "npm_config_cache": str(CACHE / "npm-cache"),
+            "npm_config_fetch_retry_mintimeout": "1000",
             "npm_config_update_notifier": "false",
         }
 
@@ -83,10 +85,10 @@ class Workshop:
 
     def compile(self, source: str, flags: tuple[str, ...]) -> Path:
         """Compile a C source to a core module that keeps the names of its functions."""
-        module = self.staging / "module.wasm"
+        linked, module = (self.staging / source).with_suffix(".wasm"), self.staging / "module.wasm"
         zig = (sys.executable, "-m", "ziglang", "cc")
-        self._run(*zig, *flags, *ZIG_FLAGS, "-o", str(module), str(SOURCES / source))
-        module.write_bytes(without_debug_sections(module.read_bytes()))
+        self._run(*zig, *flags, *ZIG_FLAGS, "-o", str(linked), str(SOURCES / source))
+        module.write_bytes(without_debug_sections(linked.read_bytes()))
         return module
 
     def component(self, kind: str, *files: Path) -> Path:
@@ -124,13 +126,20 @@ class Workshop:
             try:
                 self._run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(NPM))
             except BuildFailed as error:
-                return f"the npm packages cannot be installed: {error}"
+                return f"the npm packages cannot be installed: {textwrap.shorten(str(error), 300)}"
             stamp.write_text(wanted)
         return ""
 
     def _run(self, *command: str) -> str:
+        """Run a tool, which keeps the lock when this process is killed, and return what it wrote."""
         done = subprocess.run(
-            command, cwd=self.staging, env=self._environ, stdin=subprocess.DEVNULL, capture_output=True, text=True
+            command,
+            cwd=self.staging,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            pass_fds=(self._lock,),
         )
         if done.returncode:
             raise BuildFailed(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
@@ -202,7 +211,7 @@ def _opened(out: Path) -> Iterator[Workshop]:
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "guests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        workshop = Workshop(out.absolute())
+        workshop = Workshop(out.absolute(), lock.fileno())
         shutil.rmtree(workshop.staging, ignore_errors=True)
         workshop.staging.mkdir(parents=True)
         try:

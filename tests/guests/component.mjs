@@ -4,7 +4,7 @@
 //   node component.mjs library MODULE WIT OUT     a core module that follows the canonical ABI of a world
 //   node component.mjs javascript SOURCE WIT OUT  a JavaScript module that exports what a world does
 //
-// build.py runs it in a directory that holds node_modules.
+// It has to lie next to node_modules. The working directory is for temporary files.
 
 import { readFile, writeFile } from 'node:fs/promises';
 import process from 'node:process';
@@ -28,6 +28,8 @@ const kinds = {
   async javascript(source, wit) {
     const { component } = await componentize(await readFile(source, 'utf8'), {
       witWorld: await readFile(wit, 'utf8'),
+      // Wizer insists on a home, and keeps a cache in it.
+      env: { HOME: process.cwd() },
     });
     return component;
   },

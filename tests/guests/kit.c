@@ -107,8 +107,8 @@ static int abort_now(char **) {
 }
 
 static NEVER_INLINED int divide_by_zero(char **) {
-    volatile int zero = 0;
-    return 1 / zero;
+    volatile int one = 1, zero = 0;
+    return one / zero;
 }
 
 static int cat(char **) {

@@ -1,5 +1,5 @@
 ;; A core module whose functions take and return every number type, and some that are awkward to call.
-(module
+(module $numbers
   (func (export "echo_i64") (param i64) (result i64) (local.get 0))
   (func (export "add_i64") (param i64 i64) (result i64) (i64.add (local.get 0) (local.get 1)))
 

@@ -1,5 +1,5 @@
 ;; A program (WASI 0.1) that writes "ready" and then keeps a CPU busy until it is killed.
-(module
+(module $spin
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
 
   (memory (export "memory") 1)

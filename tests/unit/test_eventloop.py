@@ -197,10 +197,10 @@ def test_queued_calls_do_not_starve_descriptors(loop: EventLoop, pair: tuple[soc
 
     def again() -> None:
         loop.call_soon(again)
+        pair[1].sendall(b"x")
 
-    again()
+    loop.call_soon(again)
     loop.watch_read(pair[0].fileno(), loop.stop)
-    pair[1].sendall(b"x")
     loop.run()
 
 

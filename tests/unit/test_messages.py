@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +14,16 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError as GoogleDecodeError
 from google.protobuf.message import Message as GoogleMessage
 from google.protobuf.message_factory import GetMessageClass
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wasm_shim.api import events_pb2, forward_pb2, process_pb2, run_options_pb2, shared_pb2, task_pb2, ttrpc_pb2
-from wasm_shim.shim import messages
 from wasm_shim.ttrpc import envelope, events, well_known
-from wasm_shim.ttrpc.protobuf import DecodeError, Message
+from wasm_shim.ttrpc import task as messages
+from wasm_shim.ttrpc.protobuf import Message
+from wasm_shim.ttrpc.wire import DecodeError
 
+ROOT = Path(__file__).parents[2]
 GENERATED = (events_pb2, forward_pb2, process_pb2, run_options_pb2, shared_pb2, task_pb2, ttrpc_pb2)
 DESCRIPTORS: dict[str, Descriptor] = {
     name: descriptor for module in GENERATED for name, descriptor in module.DESCRIPTOR.message_types_by_name.items()
@@ -84,6 +90,8 @@ def normal(message: Message) -> Message:
     return message
 
 
+# For each of some fifty messages, so fewer examples than usual do.
+FEW = settings(max_examples=25)
 EVERY_MESSAGE = pytest.mark.parametrize("name", sorted(DESCRIPTORS))
 
 
@@ -97,6 +105,7 @@ def test_both_sides_declare_the_same_messages() -> None:
 
 
 @EVERY_MESSAGE
+@FEW
 @given(st.data())
 def test_google_reads_what_we_write(name: str, data: st.DataObject) -> None:
     """google.protobuf finds in our bytes exactly what we put in."""
@@ -105,6 +114,7 @@ def test_google_reads_what_we_write(name: str, data: st.DataObject) -> None:
 
 
 @EVERY_MESSAGE
+@FEW
 @given(st.data())
 def test_we_read_what_google_writes(name: str, data: st.DataObject) -> None:
     """We find in google.protobuf's bytes what it was given."""
@@ -113,6 +123,7 @@ def test_we_read_what_google_writes(name: str, data: st.DataObject) -> None:
 
 
 @EVERY_MESSAGE
+@FEW
 @given(st.data())
 def test_damaged_messages_mean_the_same_to_both(name: str, data: st.DataObject) -> None:
     """Random bytes and damaged messages raise DecodeError or nothing, and what we accept google accepts alike."""
@@ -122,8 +133,7 @@ def test_damaged_messages_mean_the_same_to_both(name: str, data: st.DataObject) 
     damaged = bytes(encoded) + data.draw(st.binary(max_size=3))
     try:
         ours = OURS[name].decode(damaged)
-    except DecodeError as error:
-        assert str(error)
+    except DecodeError:
         return
     try:
         theirs = google(name).FromString(damaged)
@@ -133,13 +143,12 @@ def test_damaged_messages_mean_the_same_to_both(name: str, data: st.DataObject) 
 
 
 @EVERY_MESSAGE
+@FEW
 @given(data=st.binary())
 def test_random_bytes_raise_nothing_else(name: str, data: bytes) -> None:
     """Random bytes are a message or a DecodeError."""
-    try:
+    with contextlib.suppress(DecodeError):
         OURS[name].decode(data)
-    except DecodeError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize("ours", [messages.Status, events.ExitReason])
@@ -159,7 +168,7 @@ def test_events_are_packed_under_their_full_name() -> None:
     """An event's type URL is its protobuf name, and each has a topic of its own."""
     kinds = events.Event.__subclasses__()
     for kind in kinds:
-        assert kind(container_id="c").pack().type_url == DESCRIPTORS[kind.__name__].full_name  # type: ignore[call-arg]
+        assert kind(container_id="c").pack().type_url == DESCRIPTORS[kind.__name__].full_name
         assert kind.TOPIC.startswith("/tasks/")
     assert len({kind.TOPIC for kind in kinds}) == len(kinds)
 
@@ -170,3 +179,11 @@ def test_google_unpacks_our_options() -> None:
     theirs = run_options_pb2.RunOptions()
     assert any_pb2.Any.FromString(packed.encode()).Unpack(theirs)
     assert theirs.invoke == "f()"
+
+
+def test_imports_stay_small() -> None:
+    """What every pod's processes load brings in nothing that is known to be heavy."""
+    loads = "import sys, wasm_shim.ttrpc.task, wasm_shim.ttrpc.client, wasm_shim.ttrpc.server; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-S", "-c", loads], capture_output=True, text=True, check=True, cwd=ROOT)
+    heavy = {"asyncio", "dataclasses", "google", "grpc", "inspect", "logging", "pathlib"}
+    assert heavy.isdisjoint(run.stdout.split())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from google.protobuf import any_pb2, descriptor_pb2, wrappers_pb2
 from hypothesis import given
@@ -9,7 +11,6 @@ from hypothesis import strategies as st
 
 from wasm_shim.ttrpc import wire
 from wasm_shim.ttrpc.protobuf import (
-    DecodeError,
     Message,
     bool_,
     bytes_,
@@ -21,6 +22,7 @@ from wasm_shim.ttrpc.protobuf import (
     uint32,
     uint64,
 )
+from wasm_shim.ttrpc.wire import DecodeError
 
 
 class Sample(Message):
@@ -124,10 +126,8 @@ def test_numbers_match_google(number: int) -> None:
 def test_random_bytes_raise_nothing_but_decode_errors(data: bytes) -> None:
     """Whatever arrives is either a message or a DecodeError, for a message with fields of every kind."""
     for cls in (Sample, Parent):
-        try:
+        with contextlib.suppress(DecodeError):
             cls.decode(data)
-        except DecodeError as error:
-            assert str(error)
 
 
 def test_defaults_are_not_written() -> None:

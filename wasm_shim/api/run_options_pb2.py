@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fwasm_shim/api/run_options.proto\"c\n\nRunOptions\x12\x0f\n\x07program\x18\x01 \x01(\t\x12\x12\n\nentrypoint\x18\x02 \x01(\t\x12\x0e\n\x06invoke\x18\x03 \x01(\t\x12\x10\n\x08\x61ttached\x18\x04 \x01(\x08\x12\x0e\n\x06remove\x18\x05 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fwasm_shim/api/run_options.proto\"A\n\nRunOptions\x12\x0f\n\x07program\x18\x01 \x01(\t\x12\x12\n\nentrypoint\x18\x02 \x01(\t\x12\x0e\n\x06invoke\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'wasm_shim.api.run_options_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUNOPTIONS']._serialized_start=35
-  _globals['_RUNOPTIONS']._serialized_end=134
+  _globals['_RUNOPTIONS']._serialized_end=100
 # @@protoc_insertion_point(module_scope)

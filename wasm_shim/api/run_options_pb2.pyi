@@ -5,15 +5,11 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RunOptions(_message.Message):
-    __slots__ = ("program", "entrypoint", "invoke", "attached", "remove")
+    __slots__ = ("program", "entrypoint", "invoke")
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
     ENTRYPOINT_FIELD_NUMBER: _ClassVar[int]
     INVOKE_FIELD_NUMBER: _ClassVar[int]
-    ATTACHED_FIELD_NUMBER: _ClassVar[int]
-    REMOVE_FIELD_NUMBER: _ClassVar[int]
     program: str
     entrypoint: str
     invoke: str
-    attached: bool
-    remove: bool
-    def __init__(self, program: _Optional[str] = ..., entrypoint: _Optional[str] = ..., invoke: _Optional[str] = ..., attached: _Optional[bool] = ..., remove: _Optional[bool] = ...) -> None: ...
+    def __init__(self, program: _Optional[str] = ..., entrypoint: _Optional[str] = ..., invoke: _Optional[str] = ...) -> None: ...

@@ -11,15 +11,8 @@ from typing import NamedTuple
 
 from wasm_shim.container.spec import Spec
 from wasm_shim.errors import InvalidArgument, NotFound
-from wasm_shim.guest import Guest, Mount, Preopen
+from wasm_shim.guest import Guest, Image, Mount, Preopen
 from wasm_shim.kernel.calls import open_in_root
-
-
-class Image(NamedTuple):
-    """The one program of the container's image: `path` on the host, `entrypoint` as arguments name it."""
-
-    path: str
-    entrypoint: str
 
 
 class Plan(NamedTuple):

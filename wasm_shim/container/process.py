@@ -4,16 +4,25 @@ The child's Python is kept short: every page that it touches is copied, per gues
 """
 
 import _thread
+import fcntl
 import os
 import signal
 import socket
+import termios
 from typing import Final, NamedTuple
 
 from wasm_shim.container.plan import Plan
-from wasm_shim.container.wall import Wall, close_doors, detach_pids, drop_privileges, enter_private_root
+from wasm_shim.container.wall import (
+    Wall,
+    close_doors,
+    detach_pids,
+    drop_privileges,
+    enter_private_root,
+    strongest_wall,
+)
 from wasm_shim.errors import Internal
 from wasm_shim.kernel import calls
-from wasm_shim.kernel.seccomp import Filter
+from wasm_shim.kernel.seccomp import Filter, guest_filter
 from wasm_shim.runtime.binding import WasmtimeFailure
 from wasm_shim.runtime.host import Host, Loaded
 from wasm_shim.runtime.instance import GuestProcess, PreparedCall, write_all
@@ -37,6 +46,11 @@ class Forge(NamedTuple):
     seccomp: Filter
 
 
+def make_forge(host: Host) -> Forge:
+    """A forge with the strongest wall that this process may build. Needs a single thread."""
+    return Forge(host, strongest_wall(), guest_filter())
+
+
 class Spawned(NamedTuple):
     """A forked guest: `control` tells READY or FAILED and a reason, and takes GO; EOF ends the guest."""
 
@@ -58,13 +72,15 @@ def spawn(forge: Forge, plan: Plan, loaded: Loaded, call: PreparedCall | None, s
     before = signal.pthread_sigmask(signal.SIG_BLOCK, DEADLY)
     try:
         detach_pids(forge.wall)
-        pid = os.fork()
-        if pid == 0:
-            _Child(forge, plan, loaded, call).run(stdio, theirs.fileno())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _Child(forge, plan, loaded, call).run(stdio, theirs.fileno())
+        finally:
+            if forge.wall is Wall.NAMESPACES:
+                calls.setns(own_pids, calls.CLONE_NEWPID)
         return Spawned(pid, os.pidfd_open(pid), ours)
     finally:
-        if forge.wall is Wall.NAMESPACES:
-            calls.setns(own_pids, calls.CLONE_NEWPID)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(own_pids)
         theirs.close()
@@ -107,6 +123,9 @@ class _Child:
 
     def _build(self) -> None:
         forge, plan = self._forge, self._plan
+        if plan.guest.terminal:  # its interrupt key reaches the session that has it as its own
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         descriptors = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.umask(0o022)
         if forge.wall.private_mounts:

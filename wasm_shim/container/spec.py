@@ -90,7 +90,8 @@ def _mount(entry: Any) -> Mount:
     target, source = _field(entry, "destination", str), _field(entry, "source", str)
     options = _strings(entry, "options")
     if "bind" not in options and "rbind" not in options and entry.get("type") != "bind":
-        raise InvalidArgument(f"mount {target} in config.json has type {entry.get('type')}; only bind mounts are served")
+        kind = entry.get("type")
+        raise InvalidArgument(f"mount {target} in config.json has type {kind}; only bind mounts are served")
     if not target.startswith("/") or not source.startswith("/") or "\0" in target + source:
         raise InvalidArgument(f"mount {source} to {target} in config.json: both must be absolute paths")
     return Mount(source, target, "ro" in options)

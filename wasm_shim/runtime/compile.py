@@ -6,10 +6,9 @@
 import json
 import os
 import stat
-from fcntl import F_DUPFD_CLOEXEC, fcntl
 
 from wasm_shim.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable, WasmShimError
-from wasm_shim.launch import python_command
+from wasm_shim.launch import start
 from wasm_shim.runtime.cache import Compiled, ProgramCache, digest
 from wasm_shim.runtime.program import Program
 from wasm_shim.steps import VARIABLE
@@ -33,17 +32,9 @@ class Compilation:
         except BaseException:
             os.close(self._lock)
             raise
-        command = python_command(_MODULE, cache.path(key))
-        descriptors = (source, self._code, self._report, self._lock)
-        staged = [fcntl(descriptor, F_DUPFD_CLOEXEC, 10) for descriptor in descriptors]  # clear of 0 to 3
-        files = [(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in enumerate(staged)]
         environment = {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
-        try:
-            self.pid = os.posix_spawn(command[0], command, environment, file_actions=files, setsigmask=[])
-            self.pidfd = os.pidfd_open(self.pid)
-        finally:
-            for descriptor in staged:
-                os.close(descriptor)
+        self.pid = start(_MODULE, [cache.path(key)], (source, self._code, self._report, self._lock), environment)
+        self.pidfd = os.pidfd_open(self.pid)
 
     def result(self) -> Compiled:
         """Reap the ended process and file its work; call once.

@@ -43,9 +43,9 @@ def describe_module(engine: wasmtime.Engine, module: wasmtime.Module) -> Program
 
 def describe_component(engine: wasmtime.Engine, component: wc.Component) -> Program:
     """The description of a component."""
-    imports = tuple(
-        line for name, item in component.type.imports(engine).items() for line in _component_lines(engine, name, item.ty)
-    )
+    imports: list[str] = []
+    for name, item in component.type.imports(engine).items():
+        imports += _component_lines(engine, name, item.ty)
     exports: list[str] = []
     functions: list[Function] = []
     command = ""
@@ -55,7 +55,7 @@ def describe_component(engine: wasmtime.Engine, component: wc.Component) -> Prog
         if name.startswith("wasi:cli/run@0.2."):
             command = name
     callable_ = tuple(f for f in functions if not f.name.startswith("wasi:"))
-    return Program(COMPONENT, imports, tuple(exports), callable_, command, _component_refusal(engine, component))
+    return Program(COMPONENT, tuple(imports), tuple(exports), callable_, command, _component_refusal(engine, component))
 
 
 def _core_function(name: str, kind: wasmtime.FuncType) -> Function:
@@ -91,11 +91,11 @@ def _component_lines(engine: wasmtime.Engine, name: str, item: object) -> Iterat
         yield f"{name}: {type(item).__name__.removesuffix('Type').lower()}"
 
 
-def _type_name(kind: wt.ValType) -> str:  # noqa: PLR0911 - one return per kind of type
+def _type_name(kind: wt.ValType) -> str:  # noqa: C901, PLR0911 - one plain case per kind of type
     """A value type as WIT writes it, with the fields of unnamed compound types spelled out."""
-    if type(kind) in _SCALARS:
-        return _SCALARS[type(kind)]
     match kind:
+        case _ if type(kind) in _SCALARS:
+            return _SCALARS[type(kind)]
         case wt.ListType():
             return f"list<{_type_name(kind.element)}>"
         case wt.OptionType():
@@ -114,7 +114,8 @@ def _type_name(kind: wt.ValType) -> str:  # noqa: PLR0911 - one return per kind 
         case wt.ResultType():
             sides = ["_" if side is None else _type_name(side) for side in (kind.ok, kind.err)]
             return f"result<{', '.join(sides)}>"
-    return type(kind).__name__.removesuffix("Type").lower()
+        case _:  # resources, futures, streams
+            return type(kind).__name__.removesuffix("Type").lower()
 
 
 # The linker matches all imports before it makes the first instance, so a store that may hold none answers

@@ -39,7 +39,7 @@ class Host:
         linker: int = library.wasmtime_linker_new(self.engine)
         library.check(library.wasmtime_linker_define_wasi(linker))
         # The library's own proc_exit refuses codes above 125; ours notes any code and unwinds by a trap.
-        library.wasmtime_linker_allow_shadowing(linker, True)  # noqa: FBT003 - a C function's argument
+        library.wasmtime_linker_allow_shadowing(linker, True)
         self._proc_exit = FUNC_CALLBACK(self._on_proc_exit)
         module, name = b"wasi_snapshot_preview1", b"proc_exit"
         library.check(

@@ -23,6 +23,7 @@ _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "
 _CONTROLS: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _ESCAPE = re.compile(r"\\(?:u\{([0-9a-fA-F]{1,6})\}|(.))", re.DOTALL)
 _DECIMAL = re.compile(r"[+-]?\d+")
+_FLOAT = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|nan)")
 _HEXADECIMAL = re.compile(r"[+-]?0x[0-9a-fA-F]+")
 
 _RANGES: Final = {
@@ -89,21 +90,27 @@ def check(call: Call, function: Function) -> tuple[Any, ...]:
 def _value(written: str, kind: str) -> Any:
     """One argument's value; raises ValueError, whose text continues the sentence "X is no KIND"."""
     if kind in ("string", "char"):
-        quote = '"' if kind == "string" else "'"
-        if not (len(written) > 1 and written[0] == written[-1] == quote):
-            raise ValueError(f", write it in quotes: {quote}{written.strip(chr(34) + chr(39))}{quote}")
-        text = _ESCAPE.sub(_unescape, written[1:-1])
-        if kind == "char" and len(text) != 1:
-            raise ValueError(" but several")
-        return text
+        return _text_value(written, kind)
     if kind == "bool":
         if written not in ("true", "false"):
             raise ValueError(", write true or false")
         return written == "true"
-    if kind in ("f32", "f64"):
-        return _float(written)
+    return _float(written) if kind in ("f32", "f64") else _integer(written, kind)
+
+
+def _text_value(written: str, kind: str) -> str:
+    quote = '"' if kind == "string" else "'"
+    if not (len(written) > 1 and written[0] == written[-1] == quote):
+        raise ValueError(f", write it in quotes: {quote}{written.strip(chr(34) + chr(39))}{quote}")
+    text = _ESCAPE.sub(_unescape, written[1:-1])
+    if kind == "char" and len(text) != 1:
+        raise ValueError(" but several")
+    return text
+
+
+def _integer(written: str, kind: str) -> int:
     if not _DECIMAL.fullmatch(written) and not _HEXADECIMAL.fullmatch(written):
-        raise ValueError("")
+        raise ValueError
     number = int(written, 16 if "x" in written else 10)
     low, high = _RANGES[kind]
     if not low <= number <= high:
@@ -114,8 +121,8 @@ def _value(written: str, kind: str) -> Any:
 
 
 def _float(written: str) -> float:
-    if written.lstrip("+-") not in ("inf", "nan") and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", written):
-        raise ValueError("")
+    if not _FLOAT.fullmatch(written):
+        raise ValueError
     return float(written)
 
 

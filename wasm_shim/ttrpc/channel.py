@@ -68,7 +68,9 @@ class Channel:
         if self.closed:
             return
         self._out += data
-        if not self._writing:
+        if self._writing:
+            self._update_watches()
+        else:
             self._write()
 
     def finish(self) -> None:

@@ -235,13 +235,10 @@ class CheckpointTaskRequest(Message):
 class RunOptions(Message):
     """Ours: what the command line puts in CreateTaskRequest.options.
 
-    `program` is the program file's path on the host; `invoke` is the text of a call; `attached` means that the
-    command line waits for the end, `remove` that nothing is to stay after it.
+    `program` is the program file's path on the host; `invoke` is the text of a call.
     """
 
     TYPE_URL: ClassVar[str] = "wasm-shim.dev/RunOptions"
     program: str = string(1)
     entrypoint: str = string(2)
     invoke: str = string(3)
-    attached: bool = bool_(4)
-    remove: bool = bool_(5)

@@ -1,0 +1,44 @@
+"""What the command line says, and the exit codes with which it ends; the only place that prints."""
+
+import sys
+from typing import Final
+
+from wasm_shim.errors import InvalidArgument, NotFound, WasmShimError
+
+OURS: Final = 125  # exit codes as Docker has them: our own error,
+CANNOT_RUN: Final = 126  # a program that cannot be run,
+NOT_THERE: Final = 127  # one that is not there; else the guest's
+
+
+class Refusal(Exception):
+    """An error with the exit code that belongs to it."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def refusal_of_program(error: WasmShimError) -> Refusal:
+    """The refusal for an error that concerns the program itself."""
+    code = NOT_THERE if isinstance(error, NotFound) else CANNOT_RUN if isinstance(error, InvalidArgument) else OURS
+    return Refusal(code, error.message)
+
+
+def say(text: str) -> None:
+    """One line on stdout."""
+    print(text, flush=True)
+
+
+def complain(text: str) -> None:
+    """One line on stderr, marked as ours; a stderr that is closed is no error."""
+    try:
+        print(f"wasm-shim: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def table(rows: list[tuple[str, ...]]) -> None:
+    """Columns that line up, the first row being their titles."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        say("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

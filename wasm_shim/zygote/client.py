@@ -1,0 +1,143 @@
+"""Ask the zygote for a pod shim, starting the zygote where there is none."""
+
+import os
+import socket
+
+from wasm_shim import runtime
+from wasm_shim.errors import Internal, Unavailable
+from wasm_shim.launch import start
+from wasm_shim.paths import open_private, storage_error
+from wasm_shim.steps import VARIABLE
+from wasm_shim.version import VERSION
+from wasm_shim.zygote.lock import StartLock
+from wasm_shim.zygote.messages import SpawnRequest, encode_request
+
+_WHAT, _REMEDY = "runtime", "set XDG_RUNTIME_DIR to a directory of your own"
+_TRIES = 5
+_PATH_LIMIT = 107  # bytes in sockaddr_un's path before its NUL (unix(7))
+_MODULE = "wasm_shim.zygote.server"
+_PASSED_ON = ("WASM_SHIM_ZYGOTE_IDLE", VARIABLE)
+
+
+def spawn_shim(runtime_directory: str, request: SpawnRequest, descriptors: list[int]) -> socket.socket:
+    """A connection to the pod shim that a zygote has forked for us; closing it ends the shim.
+
+    Raises Unavailable or Internal when no zygote can be had, and what the shim refuses.
+    """
+    os.close(open_private(runtime_directory, _WHAT, _REMEDY))
+    path = f"{runtime_directory}/zygote-{_identity()}.sock"
+    check_socket_path(path)
+    encoded = encode_request(request)
+    for _ in range(_TRIES):
+        connection = _connect(path) or _start(path)
+        answer = _ask(connection, encoded, descriptors)
+        if answer.startswith("+"):
+            return connection
+        connection.close()
+        if answer:
+            raise Internal(answer[1:])
+        # No answer: the zygote left, or was killed, while we asked.
+    raise Unavailable("the zygote ends before it answers; look for what kills processes of this user")
+
+
+def check_socket_path(path: str) -> None:
+    """Raise Unavailable for a path that the kernel cannot take as a socket's address."""
+    if len(os.fsencode(path)) > _PATH_LIMIT:
+        raise Unavailable(f"the socket path {path} is longer than {_PATH_LIMIT} bytes; set XDG_RUNTIME_DIR shorter")
+
+
+def _identity() -> str:
+    """12 hex that differ for each version, installation, user, root and set of kernel namespaces.
+
+    An upgrade so starts a zygote of its own beside the old one.
+    """
+    import zlib  # not hashlib: OpenSSL takes 2 ms to load, and nobody attacks this name
+
+    packages = os.path.dirname(os.path.dirname(os.path.dirname(runtime.__file__)))
+    parts = [VERSION, packages, str(os.geteuid()), os.environ.get("WASM_SHIM_ROOT", "")]
+    for path in (f"{packages}/wasm_shim/version.py", f"{packages}/wasmtime/__init__.py"):
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:  # wasmtime in another directory: its own version check answers then
+            continue
+        parts.append(f"{status.st_ino} {status.st_mtime_ns}")
+    parts += [str(os.stat(f"/proc/self/ns/{name}").st_ino) for name in ("mnt", "pid", "user")]
+    text = "\0".join(parts).encode()
+    return f"{zlib.crc32(text):08x}{zlib.adler32(text) & 0xFFFF:04x}"
+
+
+def _connect(path: str) -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        return None
+    return connection
+
+
+def _ask(connection: socket.socket, request: bytes, descriptors: list[int]) -> str:
+    """The shim's answer, or empty when the other side has gone."""
+    try:
+        sent = socket.send_fds(connection, [request], descriptors)
+        connection.sendall(request[sent:])
+        answer = b""
+        while not answer.endswith(b"\n"):
+            part = connection.recv(4096)
+            if not part:
+                return ""
+            answer += part
+        return answer.decode().rstrip("\n")
+    except (BrokenPipeError, ConnectionResetError):
+        return ""
+
+
+def _start(path: str) -> socket.socket:
+    """Start a zygote and connect to it. The listening socket is made here, so nobody needs to wait for it."""
+    try:
+        lock = StartLock.take(path)
+    except OSError as error:
+        raise storage_error(error, _WHAT, path, _REMEDY) from error
+    try:
+        connection = _connect(path)  # somebody else may have started one while we waited
+        if connection is None:
+            _launch(path)
+            connection = _connect(path)
+        if connection is None:
+            raise Unavailable("the zygote ended at its start; run it again")
+        return connection
+    finally:
+        lock.release()
+
+
+def _launch(path: str) -> None:
+    """Start a zygote and wait until it is ready; raises WasmShimError with what it said."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if os.path.exists(path):  # of a zygote that was killed
+            os.unlink(path)
+        listener.bind(path)
+        listener.listen(1024)
+        said = _run(path, listener.fileno())
+    except OSError as error:
+        raise storage_error(error, _WHAT, path, _REMEDY) from error
+    finally:
+        listener.close()
+    if said:
+        os.unlink(path)
+        raise Internal(f"the zygote did not start: {said.splitlines()[-1]}")
+
+
+def _run(path: str, listener: int) -> str:
+    """Start the process and return what it wrote before it closed its stderr."""
+    reader, writer = os.pipe()
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    try:
+        start(_MODULE, [path], (null, null, writer, listener), environment, new_session=True)
+    finally:
+        os.close(writer)
+        os.close(null)
+    with open(reader, "rb") as pipe:
+        return pipe.read().decode(errors="replace").strip()
+
