@@ -23,7 +23,12 @@ class _Help(argparse.Action):
 
 def parse(verb: Verb, words: list[str]) -> dict[str, Any]:
     """The values of a verb's options and arguments by key; raises Refusal or HelpWanted."""
-    parser = _Parser(prog=f"wasm-shim {verb.name}", add_help=False, allow_abbrev=False)
+    parser = _Parser(
+        prog=f"wasm-shim {verb.name}",
+        add_help=False,
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=80),  # else it loads shutil for the width
+    )
     parser.add_argument("-h", "--help", nargs=0, action=_Help)
     for option in verb.options:
         if not option.metavar:

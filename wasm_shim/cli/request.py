@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from wasm_shim.cli.output import OURS, Refusal, refusal_of_program
 from wasm_shim.errors import PermissionDenied, WasmShimError
-from wasm_shim.runtime.compile import open_program
+from wasm_shim.runtime.source import open_program
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")  # Docker's rule for container names
 

@@ -14,9 +14,10 @@ from wasm_shim.errors import FailedPrecondition, Internal, InvalidArgument, Reso
 from wasm_shim.eventloop import EventLoop
 from wasm_shim.runtime import invoke
 from wasm_shim.runtime.cache import Compiled, ProgramCache, digest
-from wasm_shim.runtime.compile import Compilation, open_program
+from wasm_shim.runtime.compile import Compilation
 from wasm_shim.runtime.instance import PreparedCall
 from wasm_shim.runtime.program import Program
+from wasm_shim.runtime.source import open_program
 from wasm_shim.steps import reached
 from wasm_shim.task.ports import Creating, Creation, Exit
 

@@ -5,12 +5,12 @@
 
 import json
 import os
-import stat
 
-from wasm_shim.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable, WasmShimError
+from wasm_shim.errors import InvalidArgument, Unavailable
 from wasm_shim.launch import start
 from wasm_shim.runtime.cache import Compiled, ProgramCache, digest
 from wasm_shim.runtime.program import Program
+from wasm_shim.runtime.source import open_program
 from wasm_shim.steps import VARIABLE
 
 _MODULE = "wasm_shim.runtime.compiler"
@@ -63,28 +63,6 @@ class Compilation:
         if compiled is None:
             raise Unavailable(f"the compiled form of {self._name} vanished from the cache; run it again")
         return compiled
-
-
-def open_program(path: str) -> int:
-    """A descriptor of a program's file; raises NotFound, PermissionDenied or InvalidArgument."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-        raise PermissionDenied(f"cannot run {path}: it is {kind}; name a .wasm or .wat file")
-    return descriptor
-
-
-def _unreadable(path: str, error: OSError) -> WasmShimError:
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return NotFound(f"no such file: {path}; check the path")
-    if isinstance(error, PermissionError):
-        return PermissionDenied(f"cannot read {path}: permission denied; make it readable for you")
-    return InvalidArgument(f"cannot read {path}: {error.strerror}; check the path")
 
 
 def compile_now(cache: ProgramCache, path: str) -> Compiled:

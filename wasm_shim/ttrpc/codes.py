@@ -24,5 +24,5 @@ def code_of(error: errors.WasmShimError) -> Code:
 
 def error_of(code: int, message: str) -> errors.WasmShimError:
     """The domain error behind a code on the wire; Internal for a code that we never send."""
-    kinds = {number: kind for kind, number in _CODES.items()}
-    return kinds.get(Code(code), errors.Internal)(message)
+    kinds: dict[int, type[errors.WasmShimError]] = {number: kind for kind, number in _CODES.items()}
+    return kinds.get(code, errors.Internal)(message)
