@@ -179,7 +179,10 @@ def stop_processes(environment: dict[str, str]) -> None:
     """Stop the zygote and what it started in the home of this environment, before the home is removed."""
     for pid in zygote_pids(environment):
         family = [pid, *descendants(pid)]
-        waiting = [os.pidfd_open(member) for member in family]
+        waiting = []
+        for member in family:
+            with contextlib.suppress(ProcessLookupError):
+                waiting.append(os.pidfd_open(member))
         for member in waiting:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(member, signal.SIGKILL)
@@ -189,22 +192,31 @@ def stop_processes(environment: dict[str, str]) -> None:
 
 
 def zygote_pids(environment: dict[str, str]) -> list[int]:
-    """The zygotes that serve the home of this environment."""
+    """The zygotes that serve the home of this environment, and orphans of one that was killed."""
     sockets = f"{environment['XDG_RUNTIME_DIR']}/wasm-shim/zygote-"
-    return [pid for pid in _pids() if sockets.encode() in _read(f"/proc/{pid}/cmdline")]
+    parents = _parents()
+    family = {pid for pid in parents if sockets.encode() in _read(f"/proc/{pid}/cmdline")}
+    return [pid for pid in family if parents[pid] not in family]  # what it forked looks like it
+
+
+def children(pid: int) -> list[int]:
+    """The pids of a process's children."""
+    return [child for child, parent in _parents().items() if parent == pid]
 
 
 def descendants(pid: int) -> list[int]:
     """The pids of a process's children, their children and so on."""
-    parents = {}
-    for other in _pids():
-        stat = _read(f"/proc/{other}/stat")
-        if stat:
-            parents[other] = int(stat.rpartition(b")")[2].split()[1])
+    parents = _parents()
     found = [child for child, parent in parents.items() if parent == pid]
     for child in found:
         found += [other for other, parent in parents.items() if parent == child]
     return found
+
+
+def _parents() -> dict[int, int]:
+    """Every process's parent."""
+    stats = {pid: _read(f"/proc/{pid}/stat") for pid in _pids()}
+    return {pid: int(stat.rpartition(b")")[2].split()[1]) for pid, stat in stats.items() if stat}
 
 
 def _pids() -> list[int]:

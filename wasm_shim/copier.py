@@ -14,24 +14,23 @@ class Copier:
     """Reads `source` until its end and writes everything to `sink`; both stay the caller's.
 
     A socket or pipe as `sink` must not block (`own_description` makes such a descriptor), a regular file may.
-    `on_end` is called once, from the loop: when the source has ended and all is written, or when the sink's
-    reader has gone.
+    `on_end` is called once, from the loop: when the source has ended and all is written, or when the sink takes
+    no more; `failure` says why, as for a reader that has gone or a disk that is full.
     """
 
     def __init__(self, loop: EventLoop, source: int, sink: int, on_end: Callable[[], None]) -> None:
         self._loop, self._source, self._sink, self._on_end = loop, source, sink, on_end
+        self.failure: OSError | None = None
         self._pending = b""
-        self._ended = False
-        self._source_polls = not _is_file(source)
+        self._ended = self._stopped = False
+        self._source_polls = _polls(source)
         self._sink_is_socket = stat.S_ISSOCK(os.fstat(sink).st_mode)
         self._want_source()
 
     def stop(self) -> None:
         """Copy no more; `on_end` is not called."""
-        self._ended = True
-        if self._source_polls:
-            self._loop.unwatch_read(self._source)
-        self._loop.unwatch_write(self._sink)
+        self._stopped = True
+        self._unwatch()
 
     def _want_source(self) -> None:
         if self._source_polls:
@@ -62,7 +61,8 @@ class Copier:
                 self._loop.unwatch_read(self._source)
             self._loop.watch_write(self._sink, self._write)
             return
-        except OSError:  # nobody reads any more
+        except OSError as error:
+            self.failure = error
             self._finish()
             return
         self._loop.unwatch_write(self._sink)
@@ -75,13 +75,24 @@ class Copier:
         return os.write(self._sink, self._pending)
 
     def _finish(self) -> None:
-        self.stop()
-        self._loop.call_soon(self._on_end)
+        self._unwatch()
+        self._loop.call_soon(self._report)
+
+    def _unwatch(self) -> None:
+        self._ended = True
+        if self._source_polls:
+            self._loop.unwatch_read(self._source)
+        self._loop.unwatch_write(self._sink)
+
+    def _report(self) -> None:
+        if not self._stopped:
+            self._on_end()
 
 
-def _is_file(descriptor: int) -> bool:
+def _polls(descriptor: int) -> bool:
+    """Whether one can wait for it: files, directories, /dev/null and its kin are always ready."""
     mode = os.fstat(descriptor).st_mode
-    return stat.S_ISREG(mode) or (stat.S_ISCHR(mode) and not os.isatty(descriptor))  # /dev/null and its kin
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
 
 
 def own_description(descriptor: int, flags: int) -> int:

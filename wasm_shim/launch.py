@@ -21,10 +21,14 @@ def start(
     directory can inject code.
     """
     paths = [path for path in sys.path if path]
-    code = f"import sys; sys.path[:] = {paths!r}; from {module} import main; main()"
-    staged = [fcntl(descriptor, F_DUPFD_CLOEXEC, len(descriptors)) for descriptor in descriptors]
-    files = [(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in enumerate(staged)]
+    # The caller may have been started with more descriptors open: a pipe of its own would never end for its reader.
+    alone = f"import sys, posix; posix.closerange({len(descriptors)}, {1 << 30})"
+    code = f"{alone}; sys.path[:] = {paths!r}; from {module} import main; main()"
+    staged: list[int] = []
     try:
+        for descriptor in descriptors:
+            staged.append(fcntl(descriptor, F_DUPFD_CLOEXEC, len(descriptors)))
+        files = [(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in enumerate(staged)]
         return os.posix_spawn(
             sys.executable,
             [sys.executable, "-I", "-S", "-c", code, *arguments],

@@ -115,7 +115,12 @@ def open_private(path: str, what: str, remedy: str) -> int:
 
 def _made(path: str) -> str:
     """The real path of a directory, made with its parents where it is missing (mode 0700, as XDG asks)."""
-    os.makedirs(path, 0o700, exist_ok=True)
+    if not os.path.isdir(path):
+        _made(os.path.dirname(path))  # os.makedirs would leave the mode of all but the last one to the umask
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
     return os.path.realpath(path)
 
 

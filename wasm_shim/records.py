@@ -4,6 +4,7 @@ Every file is private to the user. The lock (`<runtime>/<12 hex>.lock`) is held 
 pod shim, which has it from the command line; when neither lives it is free, and whoever comes next tidies up.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -77,8 +78,8 @@ class Record(NamedTuple):
         """Remove the socket and the lock, and with `remove` the name and the directory before; idempotent."""
         if remove:
             name = self.state().get("name")
-            if name and _read(f"{self.paths.names}/{name}") == self.id:
-                _unlink(f"{self.paths.names}/{name}")
+            if name:
+                _release_name(self, name)
             for file in ("config.json", "state.json", "state.json.new"):
                 _unlink(f"{self.directory}/{file}")
             try:
@@ -87,6 +88,12 @@ class Record(NamedTuple):
                 pass  # another process was faster
         _unlink(self.socket)
         _unlink(self.lock)
+
+
+def record_of(socket: str, directory: str) -> Record:
+    """The record whose socket and directory these are."""
+    state = os.path.dirname(os.path.dirname(directory))
+    return Record(Paths(state, "", os.path.dirname(socket)), os.path.basename(directory))
 
 
 def create_record(paths: Paths, config: bytes, state: dict[str, Any], *, remove: bool) -> tuple[Record, int]:
@@ -112,7 +119,6 @@ def create_record(paths: Paths, config: bytes, state: dict[str, Any], *, remove:
         if state.get("name"):
             _take_name(record, state["name"])
     except (OSError, AlreadyExists) as error:
-        record.write_state(name="")
         record.finish(remove=True)
         os.close(lock)
         if isinstance(error, OSError):
@@ -125,28 +131,53 @@ def _make_lock(record: Record, *, remove: bool) -> int:
     """A locked file that appears under its name only when it is locked: a sweep never sees it free."""
     new = f"{record.lock}.{os.getpid()}"
     descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    flock(descriptor, LOCK_EX)
-    os.write(descriptor, f"{record.id} {'remove' if remove else 'keep'}".encode())
-    os.rename(new, record.lock)
+    try:
+        flock(descriptor, LOCK_EX)
+        os.write(descriptor, f"{record.id} {'remove' if remove else 'keep'}".encode())
+        os.rename(new, record.lock)
+    except OSError:
+        os.close(descriptor)
+        _unlink(new)
+        raise
     return descriptor
 
 
 def _take_name(record: Record, name: str) -> None:
     """Bind the name to the container; the file appears with its content, so nobody reads it half-written."""
     path, temporary = f"{record.paths.names}/{name}", f"{record.paths.names}/.{record.id}"
-    with open(temporary, "w", encoding="ascii") as file:
-        file.write(record.id)
+    names = _lock_names(record.paths)
     try:
+        with open(temporary, "w", encoding="ascii") as file:
+            file.write(record.id)
         os.link(temporary, path)
     except FileExistsError as error:
         owner = Record(record.paths, _read(path))
-        if os.path.isdir(owner.directory):
+        if owner.id and os.path.isdir(owner.directory):
             message = f"the name {name} is in use by container {owner.short_id}; choose another one or remove that: "
             raise AlreadyExists(f"{message}wasm-shim rm {name}") from error
         os.rename(temporary, path)  # its container was removed by halves
         return
     finally:
+        os.close(names)
         _unlink(temporary)
+
+
+def _release_name(record: Record, name: str) -> None:
+    path = f"{record.paths.names}/{name}"
+    try:
+        names = _lock_names(record.paths)
+    except FileNotFoundError:
+        return
+    if _read(path) == record.id:  # not yet taken by another container
+        _unlink(path)
+    os.close(names)
+
+
+def _lock_names(paths: Paths) -> int:
+    """A descriptor under which nobody else looks at a name and then changes it."""
+    names = os.open(paths.names, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    flock(names, LOCK_EX)
+    return names
 
 
 def sweep(paths: Paths) -> None:
@@ -160,8 +191,6 @@ def sweep(paths: Paths) -> None:
         id_, _, what = os.pread(descriptor, 256, 0).decode().partition(" ")
         record = Record(paths, id_)
         if id_:
-            if what != "remove":
-                record.write_state(status="stopped", pid=0)
             record.finish(remove=what == "remove")
         os.close(descriptor)
 
@@ -205,7 +234,9 @@ def _read(path: str) -> str:
     try:
         with open(path, encoding="ascii") as file:
             return file.read()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+            raise
         return ""
 
 

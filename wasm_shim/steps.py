@@ -1,8 +1,8 @@
 """Named points in the life of a container, at which a test can hold a process and kill it.
 
-WASM_SHIM_HOLD=STEP:SOCKET in the environment makes a process that reaches the step connect to the test's
-Unix socket (which tells the test its pid) and wait there until the test answers or kills it. Without the
-variable a step costs one dictionary look-up.
+WASM_SHIM_HOLD=STEP:SOCKET in the environment of the command line makes whichever process reaches the step
+connect to the test's Unix socket (which tells the test its pid) and wait there until the test answers or kills
+it. Without the variable a step costs one comparison.
 """
 
 import os
@@ -26,11 +26,43 @@ STEPS: Final = (
 )
 
 
+_held, _, _address = os.environ.get(VARIABLE, "").partition(":")
+
+
+def hold_at(value: str) -> None:
+    """Do as if the variable had this value: the zygote's children get it with their request."""
+    global _held, _address
+    _held, _, _address = value.partition(":")
+
+
+def held_at() -> str:
+    """The variable's present value, to be handed on to a new process."""
+    return f"{_held}:{_address}" if _held else ""
+
+
 def reached(step: str) -> None:
     """Wait here if a test asks for it."""
-    held, _, address = os.environ.get(VARIABLE, "").partition(":")
-    if held == step:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(address)
-            connection.sendall(step.encode())
-            connection.recv(1)
+    if _held == step:
+        Gate(step).reached()
+
+
+class Gate:
+    """A step that is prepared now and reached behind a filter that allows no socket calls any more."""
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+        self._socket: socket.socket | None = None
+        if _held == step:
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.connect(_address)
+                self._socket = connection
+            except OSError:  # the test holds nobody any more
+                connection.close()
+
+    def reached(self) -> None:
+        """Wait here if a test asks for it; to be called once."""
+        if self._socket:
+            os.write(self._socket.fileno(), self._step.encode())
+            os.read(self._socket.fileno(), 1)
+            self._socket.close()

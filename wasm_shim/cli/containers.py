@@ -36,7 +36,7 @@ def _row(record: Record, *, alive: bool) -> tuple[str, ...]:
 
 def _status(state: dict[str, Any], *, alive: bool) -> str:
     if alive:
-        return str(state.get("status") or "created").capitalize()
+        return "Running"
     if "exit_status" not in state:
         return "Dead"
     return f"Exited ({state['exit_status']}) {_ago(time.time() - state['exited_at'])} ago"

@@ -1,5 +1,6 @@
 """What the command line says, and the exit codes with which it ends; the only place that prints."""
 
+import os
 import sys
 from typing import Final
 
@@ -25,8 +26,14 @@ def refusal_of_program(error: WasmShimError) -> Refusal:
 
 
 def say(text: str) -> None:
-    """One line on stdout."""
-    print(text, flush=True)
+    """One line on stdout; raises Refusal where there is no room for it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open("/dev/null", os.O_WRONLY), 1)  # the rest in the buffer would fail again at exit
+        raise Refusal(OURS, f"cannot write to stdout: {error.strerror}; make room and run it again") from error
 
 
 def complain(text: str) -> None:

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from wasm_shim.cli.output import OURS, complain, refusal_of_program, say
+from wasm_shim.cli.output import OURS, Refusal, complain, refusal_of_program, say
 from wasm_shim.errors import PermissionDenied, WasmShimError
 from wasm_shim.paths import user_paths
 from wasm_shim.runtime.binding import wasmtime_version
@@ -42,9 +42,9 @@ def compile_(values: dict[str, Any]) -> int:
     for path in values["FILE"]:
         try:
             say(f"{path}: {_compiled(path).path}")
-        except WasmShimError as error:
-            complain(error.message)
-            code = OURS
+        except (Refusal, WasmShimError) as error:
+            complain(str(error))
+            code = error.code if isinstance(error, Refusal) else OURS
     return code
 
 

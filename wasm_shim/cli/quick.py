@@ -22,7 +22,7 @@ class _Help(argparse.Action):
 
 
 def parse(verb: Verb, words: list[str]) -> dict[str, Any]:
-    """The values of a verb's options and arguments by key; raises Refusal or HelpWanted."""
+    """The values of a greedy verb's options and arguments by key; raises Refusal or HelpWanted."""
     parser = _Parser(
         prog=f"wasm-shim {verb.name}",
         add_help=False,
@@ -37,8 +37,13 @@ def parse(verb: Verb, words: list[str]) -> dict[str, Any]:
             parser.add_argument(*option.names, dest=option.key, action="append", default=[])
         else:
             parser.add_argument(*option.names, dest=option.key, default="")
-    for argument in verb.arguments:
-        how = argparse.REMAINDER if verb.greedy else "+"
-        nargs: dict[str, Any] = {"nargs": how} if argument.rest else {}
-        parser.add_argument(argument.name, **nargs)
-    return vars(parser.parse_args(words))
+    first, rest = verb.arguments
+    # One argument for both: of two, the first would swallow a "--" behind it, which is the program's.
+    parser.add_argument(first.name, nargs=argparse.PARSER)
+    values = vars(parser.parse_args(words))
+    found = values[first.name]
+    if found[0] == "--":  # the end of our options; newer versions of argparse take it away themselves
+        del found[0]
+    if not found:
+        parser.error(f"the following arguments are required: {first.name}")
+    return {**values, first.name: found[0], rest.name: found[1:]}

@@ -10,7 +10,7 @@ from wasm_shim.cli.output import OURS, Refusal, refusal_of_program
 from wasm_shim.errors import PermissionDenied, WasmShimError
 from wasm_shim.runtime.source import open_program
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")  # Docker's rule for container names
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,199}")  # Docker's rule for container names; they become file names
 
 
 class RunRequest(NamedTuple):
@@ -34,7 +34,7 @@ def read_request(values: dict[str, Any]) -> RunRequest:
     arguments = (values["entrypoint"] or entrypoint, *values["ARG"])
     name = values["name"]
     if name and not _NAME.fullmatch(name):
-        raise Refusal(OURS, f"invalid name {name!r}; use letters, digits, and . _ - behind the first")
+        raise Refusal(OURS, f"invalid name {name!r}; use up to 200 letters, digits, and . _ - behind the first")
     directory = values["workdir"] or "/"
     if not directory.startswith("/"):
         raise Refusal(OURS, f"working directory {directory!r} is not absolute; begin it with /")
@@ -74,7 +74,7 @@ def _program(image: str) -> str:
         raise Refusal(127, message)
     path = os.path.abspath(image)
     try:
-        os.close(open_program(path))
+        os.close(open_program(image))
     except PermissionDenied as error:  # there, but not to be run
         raise Refusal(126, error.message) from error
     except WasmShimError as error:

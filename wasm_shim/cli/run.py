@@ -13,7 +13,7 @@ from wasm_shim.cli.terminal import RawTerminal, window_size
 from wasm_shim.eventloop import EventLoop
 from wasm_shim.paths import user_paths
 from wasm_shim.records import Record, create_record
-from wasm_shim.steps import reached
+from wasm_shim.steps import VARIABLE, reached
 from wasm_shim.ttrpc import task as messages
 from wasm_shim.ttrpc.client import Client
 from wasm_shim.ttrpc.codes import error_of
@@ -26,6 +26,7 @@ from wasm_shim.zygote.messages import SpawnRequest
 _FORWARDED = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
 )  # fmt: skip
+_SHIM_KILLED = "the pod shim was killed, and the guest with it; run it again"
 
 
 def run(values: dict[str, Any]) -> int:
@@ -34,7 +35,7 @@ def run(values: dict[str, Any]) -> int:
     if request.terminal and request.interactive and not os.isatty(0):
         raise Refusal(OURS, "-i with -t needs a terminal as stdin, and it is none; leave out -t")
     paths = user_paths(os.environ)
-    state = {"name": request.name, "program": request.program, "command": request.command, "status": "created"}
+    state = {"name": request.name, "program": request.program, "command": request.command}
     signals = _Signals()
     record, lock = create_record(paths, request.config, state, remove=request.remove)
     started = False
@@ -96,14 +97,17 @@ class _Foreground:
             address=record.socket,
             directory=record.directory,
             remove=self._request.remove,
-            working_directory="/",
-            environment=tuple(os.environ.items()),
+            programs=record.paths.programs,
+            hold=os.environ.get(VARIABLE, ""),
         )
         return spawn_shim(record.paths.runtime, spawn, [lock])
 
     def _connect(self) -> Client:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.connect(self._record.socket)
+        try:
+            connection.connect(self._record.socket)
+        except OSError as error:
+            raise Refusal(OURS, _SHIM_KILLED) from error
         return Client(self._loop, connection, self._disconnected)
 
     def _creation(self) -> messages.CreateTaskRequest:
@@ -129,6 +133,8 @@ class _Foreground:
         self._client.call(messages.TASK_SERVICES[0], method, message.encode(), answered)
 
     def _failed(self, method: str, error: RpcError) -> None:
+        if self._client.closed:
+            return  # `_disconnected` is called next
         if self._outcome is None:
             domain = error_of(error.code, error.message)
             self._outcome = refusal_of_program(domain) if method == "Create" else Refusal(OURS, error.message)
@@ -149,6 +155,8 @@ class _Foreground:
         self._streams.when_drained(self._delete)
 
     def _delete(self) -> None:
+        if self._streams.failure:
+            self._outcome = Refusal(OURS, self._streams.failure)
         self._call("Delete", messages.DeleteRequest(id=self._record.id), lambda _: self._shut_down())
 
     def _shut_down(self) -> None:
@@ -157,7 +165,7 @@ class _Foreground:
 
     def _disconnected(self) -> None:
         if self._outcome is None:
-            self._outcome = Refusal(OURS, "the pod shim was killed, and the guest with it; run it again")
+            self._outcome = Refusal(OURS, _SHIM_KILLED)
         self._owner.close()
         self._loop.stop()
 

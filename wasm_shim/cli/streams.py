@@ -4,6 +4,7 @@ A guest opens its stdio by the path of a pipe. A pipe that the caller made can b
 or a socket cannot (opening a file by name would truncate it), so the guest gets a pipe and we copy.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -21,7 +22,8 @@ class Streams:
         self._ours: list[int] = []  # descriptors that we read from or write to while copying
         self._handed_over: list[int] = []  # the guest's ends, to be closed once the guest has them
         self._copiers: list[tuple[int, int]] = []
-        self._running = 0
+        self._outputs: dict[int, Copier] = {}  # those that still run, by what they read
+        self.failure = ""  # why some of the guest's output is lost, though somebody wants it
         self._drained: Callable[[], None] | None = None
         self.stdin = self._input() if interactive else ""
         self.stdout = self._output(1, [])
@@ -36,8 +38,9 @@ class Streams:
             if source == 0:
                 Copier(self._loop, source, sink, lambda sink=sink: self._input_ended(sink))  # type: ignore[misc] # a default, bound
             else:
-                self._running += 1
-                Copier(self._loop, source, sink, lambda source=source: self._output_ended(source))  # type: ignore[misc] # the same
+                self._outputs[source] = Copier(
+                    self._loop, source, sink, lambda source=source: self._output_ended(source)  # type: ignore[misc] # the same
+                )
 
     def when_drained(self, callback: Callable[[], None]) -> None:
         """Call back once all that the guest wrote has been passed on."""
@@ -69,11 +72,13 @@ class Streams:
 
     def _output_ended(self, source: int) -> None:
         os.close(source)  # a guest that still writes learns that nobody reads
-        self._running -= 1
+        failure = self._outputs.pop(source).failure
+        if failure and failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            self.failure = f"cannot write all of the guest's output: {failure.strerror}; make room and run it again"
         self._check_drained()
 
     def _check_drained(self) -> None:
-        if self._drained and not self._running:
+        if self._drained and not self._outputs:
             self._drained()
 
 

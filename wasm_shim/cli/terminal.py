@@ -20,8 +20,11 @@ class RawTerminal:
         if self._saved is not None:
             import termios
 
-            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
-            self._saved = None
+            saved, self._saved = self._saved, None
+            try:
+                termios.tcsetattr(0, termios.TCSADRAIN, saved)
+            except termios.error:
+                return  # it has hung up
 
 
 def window_size() -> tuple[int, int]:

@@ -29,42 +29,46 @@ def make_plan(spec: Spec, image: Image, call: str, *, private_mounts: bool) -> P
 
     Raises NotFound or InvalidArgument with the reason.
     """
-    mounts = tuple(mount._replace(target=posixpath.normpath(mount.target)) for mount in spec.mounts)
+    mounts = tuple(mount._replace(target=_normal(mount.target)) for mount in spec.mounts)
     for mount in mounts:
         if not os.path.exists(mount.source):
             raise NotFound(f"mount source {mount.source} does not exist; create it or mount another directory")
     program, name = _program(spec.arguments[0], mounts, image)
     staged, preopens = _stage(mounts) if private_mounts else _in_place(mounts)
-    preopens += _working_directory(posixpath.normpath(spec.working_directory), mounts, preopens)
+    preopens += _working_directory(_normal(spec.working_directory), mounts, preopens)
     guest = Guest(spec.arguments, spec.environment, preopens, call, spec.terminal)
     return Plan(program, name, guest, staged)
 
 
 def _program(argument: str, mounts: tuple[Mount, ...], image: Image) -> tuple[str, str]:
     """The host's path of the program that `argument` names, and the name for messages."""
-    inside = posixpath.normpath(f"/{argument}") if argument.startswith("/") else ""
-    for mount in sorted(mounts, key=lambda mount: len(mount.target), reverse=True):
-        if inside and os.path.isdir(mount.source) and _beneath(inside, mount.target):
-            path = _resolve(mount.source, inside[len(mount.target.rstrip("/")) :])
-            if path:
-                return path, argument
+    inside = _normal(argument) if argument.startswith("/") else ""
+    mount = max((m for m in mounts if _beneath(inside, m.target)), key=lambda m: len(m.target), default=None)
+    if mount:  # the innermost one: it hides what others have at its place
+        path = _resolve(mount, inside)
+        if os.path.isfile(path):
+            return path, argument
     if argument in (image.entrypoint, posixpath.basename(image.entrypoint)):
-        return image.path, image.path
+        return image.path, posixpath.basename(image.path)
     raise NotFound(f"no program {argument}: the container has one program, {image.entrypoint}; name that")
 
 
-def _resolve(source: str, inside: str) -> str:
-    """The file's real path beneath a mounted directory, or empty where there is none."""
-    root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _resolve(mount: Mount, path: str) -> str:
+    """The host's real path of what the guest sees at `path` in the mount, or empty; no link leads out of it."""
+    if path == mount.target:
+        return os.path.realpath(mount.source)
     try:
-        file = open_in_root(root, inside, os.O_PATH)
+        root = os.open(mount.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except NotADirectoryError:
+        return ""
+    try:
+        file = open_in_root(root, path[len(mount.target.rstrip("/")) :], os.O_PATH)
     except OSError:
         return ""
     finally:
         os.close(root)
     try:
-        path = os.readlink(f"/proc/self/fd/{file}")
-        return path if os.path.isfile(path) else ""
+        return os.readlink(f"/proc/self/fd/{file}")
     finally:
         os.close(file)
 
@@ -76,11 +80,15 @@ def _stage(mounts: tuple[Mount, ...]) -> tuple[tuple[Mount, ...], tuple[Preopen,
     for mount in mounts:
         directory = os.path.isdir(mount.source)
         name = mount.target if directory else posixpath.dirname(mount.target)
+        if not directory and mount.target == "/":
+            raise InvalidArgument(f"cannot mount the file {mount.source} at /; give it a name there")
         if name in preopens and (directory or not _gathers_files(preopens[name], staged)):
             raise InvalidArgument(f"two mounts meet at {name}; mount one of them somewhere else")
         place = preopens.setdefault(name, Preopen(f"/{len(preopens)}", name, writable=False))
         preopens[name] = place._replace(writable=place.writable or not mount.read_only)
         target = place.path if directory else f"{place.path}/{posixpath.basename(mount.target)}"
+        if any(other.target == target for other in staged):
+            raise InvalidArgument(f"two mounts meet at {mount.target}; mount one of them somewhere else")
         staged.append(mount._replace(target=target))
     return tuple(staged), tuple(preopens.values())
 
@@ -95,6 +103,8 @@ def _in_place(mounts: tuple[Mount, ...]) -> tuple[tuple[Mount, ...], tuple[Preop
         if not os.path.isdir(mount.source):
             message = f"cannot mount the file {mount.source}: this kernel lets you have no user namespace;"
             raise InvalidArgument(f"{message} mount its directory")
+        if sum(other.target == mount.target for other in mounts) > 1:
+            raise InvalidArgument(f"two mounts meet at {mount.target}; mount one of them somewhere else")
     return (), tuple(Preopen(mount.source, mount.target, not mount.read_only) for mount in mounts)
 
 
@@ -107,10 +117,22 @@ def _working_directory(
     if any(mount.target == "/" for mount in mounts):
         message = f"working directory {path} with a mount at /: WASI guests know one of the two;"
         raise InvalidArgument(f"{message} mount the directory you want at /")
-    for preopen in sorted(preopens, key=lambda preopen: len(preopen.name), reverse=True):
-        if _beneath(path, preopen.name):
-            return (preopen._replace(path=preopen.path + path[len(preopen.name.rstrip("/")) :], name="."),)
-    raise NotFound(f"working directory {path} is in no mount; mount a directory there with -v HOST:{path}")
+    preopen = max((p for p in preopens if _beneath(path, p.name)), key=lambda p: len(p.name), default=None)
+    if preopen is None:
+        raise NotFound(f"working directory {path} is in no mount; mount a directory there with -v HOST:{path}")
+    if path == preopen.name:
+        return (preopen._replace(name="."),)
+    # A link may lead out of the mount, and without a root of its own the guest's process would follow it.
+    sources = [mount for mount in mounts if mount.target == preopen.name]
+    real = _resolve(sources[0], path) if sources else ""
+    if not os.path.isdir(real):
+        raise NotFound(f"working directory {path} is no directory in the mount at {preopen.name}; make it there")
+    below = real[len(os.path.realpath(sources[0].source).rstrip("/")) :]
+    return (preopen._replace(path=preopen.path.rstrip("/") + below, name="."),)
+
+
+def _normal(path: str) -> str:
+    return posixpath.normpath(f"///{path}")  # not two slashes, which POSIX keeps
 
 
 def _beneath(path: str, directory: str) -> bool:

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import termios
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from wasm_shim.container.plan import Plan
 from wasm_shim.container.wall import (
@@ -102,14 +102,18 @@ class _Child:
             self._build()
             os.write(control, READY)
         except (OSError, WasmtimeFailure) as error:
-            os.write(control, FAILED + f"cannot wall in the guest: {error}".encode())
-            os._exit(_NOT_STARTED)
+            self._give_up(f"cannot wall in the guest: {error}")
         except BaseException as error:  # noqa: BLE001 - a process boundary: nothing may return into the shim's loop
-            os.write(control, FAILED + f"fault while walling in the guest: {error!r}".encode())
-            os._exit(_NOT_STARTED)
+            self._give_up(f"fault while walling in the guest: {error!r}")
         _thread.start_new_thread(self._guest_thread, ())
         number = signal.sigwait(DEADLY)  # a blocked signal stays pending even for process 1
         os._exit(128 + number)
+
+    def _give_up(self, reason: str) -> NoReturn:
+        try:
+            os.write(self._control, FAILED + reason.encode())
+        finally:  # without the shim, too
+            os._exit(_NOT_STARTED)
 
     def _keep_descriptors(self, stdio: tuple[int, int, int]) -> None:
         """Stdio, the control socket and the program's file stay open, and nothing else of the shim."""
@@ -139,7 +143,7 @@ class _Child:
 
     def _guest_thread(self) -> None:
         try:
-            if os.read(self._control, 1) != GO:  # the shim is gone
+            if not self._told_to_go():
                 os._exit(_NOT_STARTED)
             os.close(self._control)
             status = self._process.run()
@@ -147,3 +151,9 @@ class _Child:
             write_all(2, f"fault while running the guest: {error!r}\n".encode())
             os._exit(_NOT_STARTED)
         os._exit(status)  # of all threads: it ends the main thread's wait
+
+    def _told_to_go(self) -> bool:
+        try:
+            return os.read(self._control, 1) == GO
+        except ConnectionResetError:  # the shim is gone, and has not even read that we are ready
+            return False

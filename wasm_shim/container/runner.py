@@ -27,13 +27,19 @@ class GuestRunner:
 
     def __init__(self, loop: EventLoop, forge: Forge, cache: ProgramCache) -> None:
         self._loop, self._forge, self._cache = loop, forge, cache
+        self._compiling: set[Compilation] = set()
 
     def create(self, creation: Creation, creating: Creating) -> None:
         """See `task.ports.Runner`: a program that the cache lacks is compiled first, by another process."""
         try:
-            _Creation(self._loop, self._forge, self._cache, creation, creating).begin()
+            _Creation(self._loop, self._forge, self._cache, creation, creating).begin(self._compiling)
         except WasmShimError as error:
             creating.failed(error)
+
+    def cancel(self) -> None:
+        """Compile no more: nobody waits for it, and nothing of it shall stay."""
+        for compilation in self._compiling:
+            compilation.cancel()
 
 
 class _Creation:
@@ -45,8 +51,11 @@ class _Creation:
         self._loop, self._forge, self._cache = loop, forge, cache
         self._creation, self._creating = creation, creating
 
-    def begin(self) -> None:
-        """Find the program; raises WasmShimError as long as nothing has been left to the loop."""
+    def begin(self, compiling: set[Compilation]) -> None:
+        """Find the program; raises WasmShimError as long as nothing has been left to the loop.
+
+        A compilation that the program needs is in `compiling` while it lasts.
+        """
         creation = self._creation
         spec = read_bundle(creation.bundle)
         private = self._forge.wall.private_mounts
@@ -57,7 +66,8 @@ class _Creation:
             compiled = self._cache.lookup(key)
             if compiled is None:
                 compilation = Compilation(self._cache, key, source, self._plan.name)
-                self._loop.watch_read(compilation.pidfd, lambda: self._compiled(compilation))
+                compiling.add(compilation)
+                self._loop.watch_read(compilation.pidfd, lambda: self._compiled(compilation, compiling))
                 return
         except OSError as error:
             raise InvalidArgument(f"cannot read {self._plan.program}: {error.strerror}; check the file") from error
@@ -65,7 +75,8 @@ class _Creation:
             os.close(source)
         self._fork(compiled)
 
-    def _compiled(self, compilation: Compilation) -> None:
+    def _compiled(self, compilation: Compilation, compiling: set[Compilation]) -> None:
+        compiling.discard(compilation)
         self._loop.unwatch_read(compilation.pidfd)
         try:
             self._fork(compilation.result())
@@ -138,6 +149,7 @@ class GuestTask:
     ) -> None:
         self._loop, self._spawned, self._stdio, self._terminal = loop, spawned, stdio, terminal
         self._ended = ended
+        self._gone = False  # ended, and perhaps still being listened to
         loop.watch_read(spawned.pidfd, self._exited)
 
     @property
@@ -148,14 +160,16 @@ class GuestTask:
     def start(self) -> None:
         """Tell it to go; one that was killed meanwhile is reported by its exit."""
         try:
-            self._spawned.control.send(GO)
+            if not self._gone:
+                self._spawned.control.send(GO)
         except BrokenPipeError:
             return
 
     def kill(self, number: int) -> None:
         """Send a signal."""
         try:
-            signal.pidfd_send_signal(self._spawned.pidfd, number)
+            if not self._gone:
+                signal.pidfd_send_signal(self._spawned.pidfd, number)
         except ProcessLookupError:  # it has ended, and the loop has not heard of it yet
             return
 
@@ -174,6 +188,7 @@ class GuestTask:
         code = os.waitstatus_to_exitcode(os.waitpid(self._spawned.pid, 0)[1])
         exit_ = Exit(code if code >= 0 else 128 - code, time.time())
         reached("shim.exited")
+        self._gone = True
         self._spawned.control.close()
         os.close(self._spawned.pidfd)
         if self._terminal:

@@ -4,6 +4,7 @@ Source: opencontainers/runtime-spec, config.md. Unknown fields are left alone, a
 """
 
 import json
+import os
 from typing import Any, NamedTuple
 
 from wasm_shim.errors import InvalidArgument, NotFound, PermissionDenied
@@ -43,7 +44,7 @@ def parse_spec(data: bytes) -> Spec:
     arguments = _strings(process, "args")
     if not arguments:
         raise InvalidArgument("process.args in config.json is empty; name the program to run")
-    working_directory = _field(process, "cwd", str)
+    working_directory = _text(process, "cwd")
     if not working_directory.startswith("/"):
         raise InvalidArgument(f"process.cwd in config.json is {working_directory!r}; it must be an absolute path")
     terminal = process.get("terminal") or False
@@ -74,9 +75,24 @@ def _list(owner: Any, name: str) -> list[Any]:
 
 def _strings(owner: Any, name: str) -> tuple[str, ...]:
     values = _list(owner, name)
-    if not all(isinstance(value, str) and "\0" not in value for value in values):
+    if not all(isinstance(value, str) and _is_text(value) for value in values):
         raise InvalidArgument(f"{name} in config.json holds something that is no string, or a NUL")
     return tuple(values)
+
+
+def _text(owner: Any, name: str) -> str:
+    value: str = _field(owner, name, str)
+    if not _is_text(value):
+        raise InvalidArgument(f"{name} in config.json holds a NUL or half a character; write the bundle again")
+    return value
+
+
+def _is_text(value: str) -> bool:
+    """Whether the kernel can take it: no NUL, and no surrogate but those that stand for bytes of a file name."""
+    try:
+        return b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
 
 
 def _variable(entry: str) -> tuple[str, str]:
@@ -87,11 +103,11 @@ def _variable(entry: str) -> tuple[str, str]:
 
 
 def _mount(entry: Any) -> Mount:
-    target, source = _field(entry, "destination", str), _field(entry, "source", str)
+    target, source = _text(entry, "destination"), _text(entry, "source")
     options = _strings(entry, "options")
     if "bind" not in options and "rbind" not in options and entry.get("type") != "bind":
         kind = entry.get("type")
         raise InvalidArgument(f"mount {target} in config.json has type {kind}; only bind mounts are served")
-    if not target.startswith("/") or not source.startswith("/") or "\0" in target + source:
+    if not target.startswith("/") or not source.startswith("/"):
         raise InvalidArgument(f"mount {source} to {target} in config.json: both must be absolute paths")
     return Mount(source, target, "ro" in options)

@@ -25,6 +25,7 @@ _ARGUMENTS: Final = 16
 
 _PROT_EXEC: Final = 4
 _CLONE_THREAD: Final = 0x10000
+_TCGETS: Final = 0x5401  # ioctl(2): what isatty(3) asks
 
 _NUMBERS: Final = {
     name: int(number)
@@ -107,6 +108,14 @@ def _assemble(allowed: Sequence[int], *, executable_memory: bool) -> bytes:
     if not executable_memory:  # all code is mapped before the filter is loaded
         for name in ("mmap", "mprotect"):
             code += _argument_rule(_NUMBERS[name], argument=2, bits=_PROT_EXEC, if_any=_ERRNO | _EPERM, if_none=_ALLOW)
+    # A guest learns whether it has a terminal; no other request reaches a device.
+    code += [
+        _operation(_JUMP_IF_EQUAL, _NUMBERS["ioctl"], otherwise=4),
+        _operation(_LOAD, _ARGUMENTS + 8),
+        _operation(_JUMP_IF_EQUAL, _TCGETS, otherwise=1),
+        _operation(_RETURN, _ALLOW),
+        _operation(_RETURN, _ERRNO | _EPERM),
+    ]
     # Threads yes, processes no. clone3 keeps its flags out of a filter's sight: glibc falls back to clone.
     code += _argument_rule(
         _NUMBERS["clone"], argument=0, bits=_CLONE_THREAD, if_any=_ALLOW, if_none=_ERRNO | _EPERM

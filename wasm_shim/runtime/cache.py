@@ -8,8 +8,10 @@ is written without a name and then linked.
 import errno
 import hashlib
 import os
+import stat
 from typing import NamedTuple
 
+from wasm_shim.errors import PermissionDenied
 from wasm_shim.paths import open_private, storage_error
 from wasm_shim.runtime.program import Program
 
@@ -41,20 +43,28 @@ class ProgramCache:
         return f"{self.directory}/{key}.cwasm"
 
     def lookup(self, key: str) -> Compiled | None:
-        """The program with this sha256, or None where it has to be compiled."""
-        os.close(self.open())
+        """The program with this sha256, or None where it has to be compiled; raises PermissionDenied.
+
+        On the hot path of every start: only what proves that we wrote the files is checked, their owner and
+        that of their closed directory. `open` checks the way there when they are made.
+        """
+        path, description = self.path(key), f"{self.directory}/{key}.json"
         try:
-            os.stat(self.path(key), follow_symlinks=False)
-            with open(f"{self.directory}/{key}.json", "rb") as file:
-                return Compiled(Program.from_json(file.read()), self.path(key))
+            for checked in (self.directory, path):
+                status = os.lstat(checked)
+                if status.st_uid != os.geteuid() or status.st_mode & 0o077 or stat.S_ISLNK(status.st_mode):
+                    raise PermissionDenied(f"cannot trust {checked}: it is open to others; remove it")
+            try:
+                with open(description, "rb", buffering=0) as file:
+                    return Compiled(Program.from_json(file.read()), path)
+            except (FileNotFoundError, ValueError):  # it is damaged, or was removed: make both anew
+                _unlink(path)
+                _unlink(description)
         except FileNotFoundError:
-            return None
-        except ValueError:  # a damaged description: make both anew
-            os.unlink(self.path(key))
-            os.unlink(f"{self.directory}/{key}.json")
             return None
         except OSError as error:
             raise storage_error(error, _WHAT, self.directory, _REMEDY) from error
+        return None
 
     def unnamed(self) -> int:
         """A new writable file without a name in the cache's file system; it vanishes unless published."""
@@ -93,10 +103,7 @@ class ProgramCache:
 
     def unlock(self, key: str) -> None:
         """Remove the lock's file; one who waits on the old file finds the program, or makes it again."""
-        try:
-            os.unlink(f"{self.directory}/{key}.lock")
-        except FileNotFoundError:
-            return  # another one that waited for the same program was faster
+        _unlink(f"{self.directory}/{key}.lock")
 
 
 def _link(descriptor: int, path: str) -> None:
@@ -108,10 +115,27 @@ def _link(descriptor: int, path: str) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        temporary = f"{path}.{os.getpid()}"  # from memory, where the file system has no unnamed files
-        with open(temporary, "wb") as file:
-            os.sendfile(file.fileno(), descriptor, 0, os.fstat(descriptor).st_size)
+        _copy(descriptor, path)
+
+
+def _copy(descriptor: int, path: str) -> None:
+    """From memory, where the file system has no unnamed files."""
+    temporary, sent, size = f"{path}.{os.getpid()}-{descriptor}", 0, os.fstat(descriptor).st_size
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        while sent < size:
+            sent += os.sendfile(file, descriptor, sent, size - sent)
         os.rename(temporary, path)
+    finally:
+        os.close(file)
+        _unlink(temporary)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return  # another process was faster
 
 
 def digest(descriptor: int) -> str:

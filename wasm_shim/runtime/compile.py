@@ -5,13 +5,14 @@
 
 import json
 import os
+import signal
 
-from wasm_shim.errors import InvalidArgument, Unavailable
+from wasm_shim.errors import Internal, InvalidArgument, ResourceExhausted, Unavailable, WasmShimError
 from wasm_shim.launch import start
 from wasm_shim.runtime.cache import Compiled, ProgramCache, digest
 from wasm_shim.runtime.program import Program
 from wasm_shim.runtime.source import open_program
-from wasm_shim.steps import VARIABLE
+from wasm_shim.steps import VARIABLE, held_at
 
 _MODULE = "wasm_shim.runtime.compiler"
 
@@ -25,16 +26,21 @@ class Compilation:
         Raises the errors of ProgramCache. `source` stays the caller's.
         """
         self._cache, self._key, self._name = cache, key, name
-        self._lock = cache.lock(key)
+        self._open = [cache.lock(key)]
         try:
-            self._code = cache.unnamed()
-            self._report = os.memfd_create("report", os.MFD_CLOEXEC)
-        except BaseException:
-            os.close(self._lock)
+            self._open.append(cache.unnamed())
+            self._open.append(os.memfd_create("report", os.MFD_CLOEXEC))
+            self._lock, self._code, self._report = self._open
+            descriptors = (source, self._code, self._report, self._lock)
+            self.pid = start(_MODULE, [cache.path(key)], descriptors, {VARIABLE: held_at()})
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError as error:
+            self._close()
+            raise ResourceExhausted(f"cannot start the compiler: {error.strerror}; try again") from error
+        except WasmShimError:
+            self._close()
             raise
-        environment = {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
-        self.pid = start(_MODULE, [cache.path(key)], (source, self._code, self._report, self._lock), environment)
-        self.pidfd = os.pidfd_open(self.pid)
+        self._open.append(self.pidfd)
 
     def result(self) -> Compiled:
         """Reap the ended process and file its work; call once.
@@ -47,12 +53,24 @@ class Compilation:
             if status != 0:
                 how = f"was ended by signal {-status}" if status < 0 else f"failed with exit status {status}"
                 raise Unavailable(f"the compiler {how} while it compiled {self._name}; run it again")
-            report = json.loads(os.pread(self._report, os.fstat(self._report).st_size, 0))
-            return self._file(report)
+            return self._file(json.loads(os.pread(self._report, os.fstat(self._report).st_size, 0)))
+        except ValueError as error:
+            raise Internal(f"the compiler's report on {self._name} is damaged: {error}; run it again") from error
         finally:
             self._cache.unlock(self._key)
-            for descriptor in (self.pidfd, self._lock, self._code, self._report):
-                os.close(descriptor)
+            self._close()
+
+    def cancel(self) -> None:
+        """Kill the process and leave nothing of its work; instead of `result`."""
+        os.kill(self.pid, signal.SIGKILL)
+        try:
+            self.result()  # it may have been faster
+        except WasmShimError:
+            pass
+
+    def _close(self) -> None:
+        for descriptor in self._open:
+            os.close(descriptor)
 
     def _file(self, report: dict[str, str]) -> Compiled:
         if "error" in report:

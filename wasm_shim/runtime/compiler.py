@@ -5,6 +5,7 @@ that the code will get, to see whether another process finished it while we wait
 is JSON: {"done": true}, {"program": …} or {"error": …}. As root it works as nobody. Ends with its parent.
 """
 
+import hashlib
 import json
 import os
 import resource
@@ -16,7 +17,7 @@ from typing import Any
 from oci.wasm_binary import InvalidWasm, inspect, looks_like_wat
 from wasm_shim.kernel.calls import drop_capabilities, set_no_new_privileges, set_parent_death_signal
 from wasm_shim.kernel.seccomp import compiler_filter
-from wasm_shim.steps import reached
+from wasm_shim.steps import Gate, reached
 
 PROGRAM, CODE, REPORT, LOCK = 0, 1, 2, 3
 
@@ -38,12 +39,13 @@ def main() -> None:
     set_parent_death_signal(signal.SIGKILL)
     flock(LOCK, LOCK_EX)
     reached("compiler.locked")
+    reported = Gate("compiler.reported")
     if os.path.exists(sys.argv[1]):
         report: dict[str, Any] = {"done": True}
     else:
         report = _compile()
     os.write(REPORT, json.dumps(report).encode())
-    reached("compiler.reported")
+    reported.reached()
     os._exit(0)
 
 
@@ -53,7 +55,10 @@ def _compile() -> dict[str, Any]:
     _confine()
     try:
         with open(PROGRAM, "rb", closefd=False) as file:
-            program, code = _build(describe, file.read())
+            data = file.read()
+        if hashlib.sha256(data).hexdigest() != os.path.basename(sys.argv[1]).removesuffix(".cwasm"):
+            return {"error": "the file changed while it was read; run it again"}
+        program, code = _build(describe, data)
     except _Refused as refused:
         return {"error": str(refused)}
     view = memoryview(code)

@@ -59,8 +59,12 @@ def describe_component(engine: wasmtime.Engine, component: wc.Component) -> Prog
 
 
 def _core_function(name: str, kind: wasmtime.FuncType) -> Function:
-    parameters = tuple(("", str(parameter)) for parameter in kind.params)
-    return Function(name, parameters, tuple(str(result) for result in kind.results))
+    parameters = tuple(("", _core_type(parameter)) for parameter in kind.params)
+    return Function(name, parameters, tuple(_core_type(result) for result in kind.results))
+
+
+def _core_type(kind: wasmtime.ValType) -> str:
+    return str(kind).replace("anyref", "externref")  # the library has the name of an old proposal
 
 
 def _core_item(name: str, kind: object) -> str:

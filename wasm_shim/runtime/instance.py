@@ -34,7 +34,8 @@ class GuestProcess:
         library, guest = self._host.library, self._guest
         self._config = config = library.wasi_config_new()
         arguments = [os.fsencode(argument) for argument in guest.arguments]
-        library.wasi_config_set_argv(config, len(arguments), (c_char_p * len(arguments))(*arguments))
+        if not library.wasi_config_set_argv(config, len(arguments), (c_char_p * len(arguments))(*arguments)):
+            raise WasmtimeFailure("an argument is not UTF-8")
         names = [os.fsencode(name) for name, _ in guest.environment]
         values = [os.fsencode(value) for _, value in guest.environment]
         array = c_char_p * len(names)

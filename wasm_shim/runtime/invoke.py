@@ -22,8 +22,8 @@ _TOKEN = re.compile(
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'"}
 _CONTROLS: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _ESCAPE = re.compile(r"\\(?:u\{([0-9a-fA-F]{1,6})\}|(.))", re.DOTALL)
-_DECIMAL = re.compile(r"[+-]?\d+")
-_FLOAT = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|nan)")
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,40}")
+_FLOAT = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|nan)", re.ASCII)
 _HEXADECIMAL = re.compile(r"[+-]?0x[0-9a-fA-F]+")
 
 _RANGES: Final = {
@@ -103,6 +103,8 @@ def _text_value(written: str, kind: str) -> str:
     if not (len(written) > 1 and written[0] == written[-1] == quote):
         raise ValueError(f", write it in quotes: {quote}{written.strip(chr(34) + chr(39))}{quote}")
     text = _ESCAPE.sub(_unescape, written[1:-1])
+    if any("\ud800" <= character < "\ue000" for character in text):  # bytes of the command line that are no text
+        raise ValueError(", it is not UTF-8")
     if kind == "char" and len(text) != 1:
         raise ValueError(" but several")
     return text
@@ -118,6 +120,13 @@ def _integer(written: str, kind: str) -> int:
     if kind in ("i32", "i64") and number > high >> 1:  # core integers have no sign of their own
         number -= high + 1
     return number
+
+
+def check_range(value: Any, kind: str, signature: str) -> None:
+    """Raise OverflowError for an integer that its type cannot hold: wasmtime would take its lower bits."""
+    low, high = _RANGES.get(kind, (value, value))
+    if isinstance(value, int) and not low <= value <= high:
+        raise OverflowError(f"{value} is no {kind}, which reaches from {low} to {high}: {signature}")
 
 
 def _float(written: str) -> float:
@@ -196,9 +205,8 @@ def _float_text(kind: str, value: float) -> str:
     if math.isnan(value) or math.isinf(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
     if kind == "f32":
-        for digits in range(6, 10):
-            short = f"{value:.{digits}g}"
-            if struct.unpack("f", struct.pack("f", float(short)))[0] == value:
-                value = float(short)
-                break
-    return repr(int(value)) if value.is_integer() and abs(value) < 1e16 and math.copysign(1, value) > 0 else repr(value)
+        shorter = (float(f"{value:.{digits}g}") for digits in range(1, 10))
+        value = next(short for short in shorter if ctypes.c_float(short).value == value)
+    if value.is_integer() and abs(value) < 1e16:
+        return ("-" if math.copysign(1, value) < 0 else "") + str(int(abs(value)))
+    return repr(value)

@@ -15,6 +15,7 @@ from wasm_shim.paths import user_paths
 from wasm_shim.runtime.cache import ProgramCache
 from wasm_shim.runtime.compile import compile_now
 from wasm_shim.runtime.engine import engine_id
+from wasm_shim.runtime.invoke import check_range
 from wasm_shim.runtime.program import CORE, Function
 
 
@@ -47,6 +48,9 @@ class LoadedProgram:
         self._path, self._program = path, compiled.program
         if self._program.refusal:
             raise InvalidArgument(f"cannot load {path}: {self._program.refusal}")
+        if any(line.startswith("wasi:http/") for line in self._program.imports):
+            message = "it imports wasi:http, and programs that are loaded get no network; start it with wasm-shim run"
+            raise InvalidArgument(f"cannot load {path}: {message}")
         engine = wasmtime.Engine()
         self._store = wasmtime.Store(engine)
         self._store.set_wasi(wasmtime.WasiConfig())
@@ -54,6 +58,9 @@ class LoadedProgram:
         if self._core:
             linker = wasmtime.Linker(engine)
             linker.define_wasi()
+            linker.allow_shadowing = True  # the library's own proc_exit refuses codes above 125
+            kind = wasmtime.FuncType([wasmtime.ValType.i32()], [])
+            linker.define_func("wasi_snapshot_preview1", "proc_exit", kind, _exit)
             module = wasmtime.Module.deserialize_file(engine, compiled.path)
             self._instance: Any = self._guarded(linker.instantiate, self._store, module)
             if any(function.name == "_initialize" for function in self._program.functions):
@@ -101,6 +108,8 @@ class LoadedProgram:
             if len(arguments) != len(function.parameters):
                 wanted, given = len(function.parameters), len(arguments)
                 raise TypeError(f"{function.name} takes {wanted} arguments, not {given}: {function.signature}")
+            for argument, (_, kind) in zip(arguments, function.parameters, strict=True):
+                check_range(argument, kind, function.signature)
             return self._guarded(raw, self._store, *arguments)
 
         call.__name__ = call.__qualname__ = function.name
@@ -116,6 +125,10 @@ class LoadedProgram:
             raise Exit(end.code) from None
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
             raise Trap(str(error).strip()) from None
+
+
+def _exit(code: int) -> None:
+    raise Exit(code & 0xFF)
 
 
 def load(path: str | os.PathLike[str]) -> LoadedProgram:

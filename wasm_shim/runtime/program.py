@@ -63,7 +63,7 @@ class Program(NamedTuple):
             )
             imports, exports = tuple(fields.pop("imports")), tuple(fields.pop("exports"))
             return cls(imports=imports, exports=exports, functions=functions, **fields)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"damaged description: {error!r}") from error
 
     def require_command(self, name: str) -> None:
@@ -79,9 +79,11 @@ class Program(NamedTuple):
             message = f"cannot run {name}: it is an HTTP component, and this version serves none; run a command"
             raise InvalidArgument(message)
         wanted = "_start" if self.kind == CORE else "wasi:cli/run"
-        if any(export.startswith("wasi:cli/run@") for export in self.exports):
-            message = f"cannot run {name}: it is a core module built for a component; make one of it first: "
-            raise InvalidArgument(message + "wasm-tools component new")
+        if any(export.startswith(("wasi:cli/run@", "cm32p2|wasi:cli/run@")) for export in self.exports):
+            if self.kind == CORE:
+                message = f"cannot run {name}: it is a core module built for a component; make one of it first: "
+                raise InvalidArgument(message + "wasm-tools component new")
+            raise InvalidArgument(f"cannot run {name}: it is a command of another WASI than 0.2; build it for WASI 0.2")
         calls = ", ".join(function.signature for function in self.functions)
         remedy = f"call one of its exports with --invoke: {calls}" if calls else "build it as a command"
         raise InvalidArgument(f"cannot run {name}: the {self.kind} has no command export {wanted}; {remedy}")

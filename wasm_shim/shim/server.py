@@ -1,20 +1,23 @@
 """The pod shim: the forked process that serves a container's tasks. Here its parts are put together."""
 
 import os
-import signal
 import socket
 import sys
+from _signal import (  # type: ignore[import-not-found] # the C functions: `signal` makes enums of what they take
+    SIG_DFL,
+    SIGCHLD,
+    signal,
+)
 from typing import NoReturn
 
 from wasm_shim.container.process import Forge
 from wasm_shim.container.runner import GuestRunner
 from wasm_shim.errors import WasmShimError
 from wasm_shim.eventloop import EventLoop
-from wasm_shim.paths import user_paths
-from wasm_shim.records import Record
+from wasm_shim.records import Record, record_of
 from wasm_shim.runtime.cache import ProgramCache
 from wasm_shim.shim.service import TaskService
-from wasm_shim.steps import reached
+from wasm_shim.steps import hold_at, reached
 from wasm_shim.task.manager import TaskManager
 from wasm_shim.task.ports import TaskState
 from wasm_shim.ttrpc.server import Server
@@ -27,7 +30,8 @@ def serve(forge: Forge, request: SpawnRequest, connection: socket.socket, descri
     """Become a pod shim and never return: the zygote's child calls this straight after the fork."""
     status = 1
     try:
-        _shed_inheritance(request, {connection.fileno(), *descriptors})
+        _shed_inheritance({connection.fileno(), *descriptors})
+        hold_at(request.hold)
         PodShim(forge, request, connection).run()
         status = 0
     except (WasmShimError, OSError) as error:
@@ -44,23 +48,18 @@ def _answer(connection: socket.socket, answer: bytes) -> None:
         return  # nobody waits for it any more
 
 
-def _shed_inheritance(request: SpawnRequest, keep: set[int]) -> None:
-    """Nothing of the zygote's or of another pod's: descriptors, session, signals, environment, directory."""
+def _shed_inheritance(keep: set[int]) -> None:
+    """No descriptor of the zygote's or of another pod's, and a session of its own.
+
+    The zygote has default signals, no umask to undo, / as its directory and an environment without secrets.
+    """
     first = 3
     for descriptor in sorted(keep):
         os.closerange(first, descriptor)
         first = descriptor + 1
     os.closerange(first, 1 << 30)
     os.setsid()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    os.umask(0o077)
-    os.environ.clear()
-    os.environ.update(request.environment)
-    try:
-        os.chdir(request.working_directory)
-    except OSError:  # it was removed, or is closed to us: everything that matters has an absolute path
-        os.chdir("/")
+    signal(SIGCHLD, SIG_DFL)  # the zygote's children need no reaping, ours do
 
 
 class PodShim:
@@ -70,11 +69,12 @@ class PodShim:
         """Bind the socket and tell the client; raises OSError or InvalidArgument."""
         self._loop = loop = EventLoop()
         self._request, self._connection = request, connection
-        self._paths = user_paths(os.environ)
-        self._record = Record(self._paths, os.path.basename(request.directory))
-        cache = ProgramCache(self._paths.programs, forge.host.engine_id)
-        self._manager = TaskManager(GuestRunner(loop, forge, cache), self._note)
+        cache = ProgramCache(request.programs, forge.host.engine_id)
+        self._runner = GuestRunner(loop, forge, cache)
+        self._manager = TaskManager(self._runner, self._note)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        if os.path.exists(request.address):  # of a pod shim that was killed before it could answer
+            os.unlink(request.address)
         listener.bind(request.address)
         listener.listen(_BACKLOG)
         service = TaskService(self._manager, self._leave)
@@ -88,16 +88,20 @@ class PodShim:
         self._loop.run()
 
     def _note(self, state: TaskState) -> None:
-        exit_ = {"exit_status": state.exit.status, "exited_at": state.exit.at} if state.exit else {}
-        pid = 0 if state.exit else state.pid
-        self._record.write_state(status=state.status.value, pid=pid, shim_pid=os.getpid(), **exit_)
+        """Only the end is written down; while the shim lives, it answers for the rest."""
+        if state.exit:
+            self._record().write_state(exit_status=state.exit.status, exited_at=state.exit.at)
+
+    def _record(self) -> Record:
+        return record_of(self._request.address, self._request.directory)
 
     def _owner_gone(self) -> None:
         self._loop.unwatch_read(self._connection.fileno())
         self._manager.kill_all(self._abandon)
 
     def _abandon(self) -> None:
-        self._record.finish(remove=self._request.remove)
+        self._runner.cancel()
+        self._record().finish(remove=self._request.remove)
         self._loop.stop()
 
     def _leave(self) -> None:

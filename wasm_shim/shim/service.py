@@ -90,6 +90,7 @@ class TaskService:
     def _close_io(self, payload: bytes, reply: Reply) -> None:
         request = messages.CloseIORequest.decode(payload)
         _only_init(request.exec_id)
+        self._manager.state(request.id)  # NotFound, also where nothing is to be closed
         if request.stdin:
             self._manager.close_stdin(request.id)
         _send(reply, Empty())

@@ -7,6 +7,8 @@ from wasm_shim.errors import AlreadyExists, InvalidArgument, NotFound, WasmShimE
 from wasm_shim.task.ports import Creation, Exit, Observer, Process, Runner, TaskState
 from wasm_shim.task.status import Status, Verb, next_status
 
+_MAX_SIZE = 0xFFFF  # columns or rows, in the kernel's struct winsize
+
 
 class _Task:
     """One task from Create to Delete; the runner tells it what becomes of its process."""
@@ -98,6 +100,8 @@ class TaskManager:
         """Tell the process's terminal its size."""
         task, process = self._made(id_)
         next_status(task.status, Verb.RESIZE)
+        if not (0 <= columns <= _MAX_SIZE and 0 <= rows <= _MAX_SIZE):
+            raise InvalidArgument(f"a terminal of {columns} by {rows} characters is too large; ask for less")
         process.resize(columns, rows)
 
     def delete(self, id_: str, answer: Callable[[TaskState], None]) -> None:
@@ -149,7 +153,8 @@ class TaskManager:
 
     def forget(self, task: _Task) -> None:
         """Drop a task that is deleted, or failed to be made."""
-        del self._tasks[task.creation.id]
+        if self._tasks.get(task.creation.id) is task:  # two may delete at once
+            del self._tasks[task.creation.id]
 
     def _made(self, id_: str) -> tuple[_Task, Process]:
         task = self._tasks.get(id_)

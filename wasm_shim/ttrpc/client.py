@@ -74,6 +74,11 @@ class Client:
             call.timer = self._loop.call_later(timeout, lambda: self._expire(stream, sentence))
         self._channel.send(encode_frame(stream, REQUEST, encoded))
 
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended, by either side."""
+        return self._channel.closed
+
     def close(self) -> None:
         """Close the connection; pending calls fail with UNAVAILABLE."""
         self._channel.close("the client closed the connection")

@@ -87,7 +87,7 @@ def _ask(connection: socket.socket, request: bytes, descriptors: list[int]) -> s
             if not part:
                 return ""
             answer += part
-        return answer.decode().rstrip("\n")
+        return answer.decode(errors="surrogateescape").rstrip("\n")
     except (BrokenPipeError, ConnectionResetError):
         return ""
 

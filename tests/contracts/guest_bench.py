@@ -1,0 +1,77 @@
+"""The bench of `tests.contracts.tasks` with real guests, in a process of its own: python -m … SCENARIO DIRECTORY."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.contracts.memory_runner import BROKEN, ENDS, RUNS, run_until
+from tests.contracts.tasks import SCENARIOS
+from wasm_shim.container.process import make_forge
+from wasm_shim.container.runner import GuestRunner
+from wasm_shim.eventloop import EventLoop
+from wasm_shim.guest import Image
+from wasm_shim.runtime.cache import ProgramCache
+from wasm_shim.runtime.host import Host
+from wasm_shim.task.manager import TaskManager
+from wasm_shim.task.ports import Creation, TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GUESTS = Path(__file__).resolve().parents[1] / "guests"
+DESCRIPTORS = Path("/proc/self/fd")
+PROGRAMS = {ENDS: "hello.wat", RUNS: "spin.wat", BROKEN: "unknown_import.wat"}
+
+
+class GuestBench:
+    """Guests behind the wall of this machine, their bundles in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        forge = make_forge(Host())
+        self.loop = EventLoop()
+        self._directory = directory
+        cache = ProgramCache(str(directory / "cache"), forge.host.engine_id)
+        self.seen: list[TaskState] = []
+        self.manager = TaskManager(GuestRunner(self.loop, forge, cache), self.seen.append)
+
+    def creation(self, id_: str, program: str) -> Creation:
+        """A request for a guest of this kind, with a bundle."""
+        bundle = self._directory / f"{os.getpid()}-{id_}"
+        bundle.mkdir(exist_ok=True)
+        process = {"args": [f"/{PROGRAMS[program]}"], "cwd": "/"}
+        (bundle / "config.json").write_text(json.dumps({"process": process}))
+        image = Image(str(GUESTS / PROGRAMS[program]), f"/{PROGRAMS[program]}")
+        return Creation(id_, str(bundle), image, call="", terminal=False, stdin="", stdout="", stderr="")
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Let things happen until the condition holds."""
+        run_until(self.loop, condition)
+
+
+def main() -> None:
+    """Run one scenario, then check that nothing is left of it but what the bench keeps."""
+    scenario, directory = sys.argv[1:]
+    bench = GuestBench(Path(directory))
+    before = len(list(DESCRIPTORS.iterdir()))
+    SCENARIOS[scenario](bench)
+    done: list[bool] = []
+    bench.manager.kill_all(lambda: done.append(True))
+    bench.until(lambda: bool(done))
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        pass  # every child has been reaped
+    else:
+        sys.exit("a process is left")
+    programs = len({state.creation.id for state in bench.seen})  # each keeps its program mapped, and the file open
+    left = len(list(DESCRIPTORS.iterdir())) - before
+    if left > 2 * programs:
+        sys.exit(f"{left} descriptors are left of {programs} tasks")
+
+
+if __name__ == "__main__":
+    main()

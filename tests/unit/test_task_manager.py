@@ -1,0 +1,119 @@
+"""The task manager: its contract on both runners, and what only a held runner can show."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.memory_runner import ENDS, RUNS, MemoryBench
+from tests.contracts.tasks import SCENARIOS, create, statuses
+from wasm_shim.errors import AlreadyExists, InvalidArgument, NotFound, WasmShimError
+from wasm_shim.task.status import Status
+
+ROOT = Path(__file__).resolve().parents[2]
+EVERY_SCENARIO = pytest.mark.parametrize("scenario", SCENARIOS)
+
+
+@EVERY_SCENARIO
+def test_contract_in_memory(scenario: str) -> None:
+    """The runner of the tests keeps the contract."""
+    SCENARIOS[scenario](MemoryBench())
+
+
+@pytest.fixture(scope="session")
+def shared_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all scenarios find the programs that the first one compiled."""
+    directory = tmp_path_factory.mktemp("guest-bench")
+    (directory / "cache").mkdir(mode=0o700)
+    return directory
+
+
+@EVERY_SCENARIO
+def test_contract_with_guests(scenario: str, shared_directory: Path) -> None:
+    """Real guests keep it, too, and leave no process and no descriptor; in a process without threads."""
+    code = f"import sys; sys.path.append({str(ROOT)!r}); from tests.contracts.guest_bench import main; main()"
+    command = [sys.executable, "-P", "-c", code, scenario, str(shared_directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def bench() -> MemoryBench:
+    """A bench whose runner makes nothing by itself."""
+    made = MemoryBench()
+    made.runner.held = True
+    return made
+
+
+def test_create_is_answered_when_it_is_made(bench: MemoryBench) -> None:
+    """Until the runner has made the process, there is no answer and no task to speak to, but the id is taken."""
+    answers: list[int | WasmShimError] = []
+    creation = bench.creation("one", RUNS)
+    bench.manager.create(creation, answers.append)
+    assert (answers, bench.seen, bench.manager.connect("one"), bench.manager.empty) == ([], [], 0, False)
+    with pytest.raises(NotFound, match="no task one"):
+        bench.manager.start("one")
+    with pytest.raises(AlreadyExists):
+        bench.manager.create(creation, answers.append)
+    bench.runner.make()
+    assert answers == [bench.manager.start("one")]
+
+
+def test_late_failure_frees_the_id(bench: MemoryBench) -> None:
+    """A creation that fails later is answered with the reason and forgotten."""
+    answers: list[int | WasmShimError] = []
+    bench.manager.create(bench.creation("one", RUNS), answers.append)
+    bench.runner.refuse()
+    assert [type(answer) for answer in answers] == [InvalidArgument]
+    assert bench.manager.empty
+
+
+def test_kill_all_does_not_wait_for_what_is_being_made(bench: MemoryBench) -> None:
+    """A creation under way has no process to kill, and the shim that asked is about to leave."""
+    bench.manager.create(bench.creation("one", RUNS), lambda _: None)
+    emptied: list[bool] = []
+    bench.manager.kill_all(lambda: emptied.append(True))
+    assert emptied == [True]
+
+
+def test_signals_reach_the_process(bench: MemoryBench) -> None:
+    """Signals, the terminal's size and the end of stdin arrive as they were sent."""
+    bench.runner.held = False
+    creation = bench.creation("one", RUNS)._replace(terminal=True)
+    bench.manager.create(creation, lambda _: None)
+    bench.manager.kill("one", signal.SIGUSR1)
+    bench.manager.resize("one", 65535, 0)
+    bench.manager.close_stdin("one")
+    process = bench.runner.processes["one"]
+    assert (process.signals, process.size, process.stdin_closed) == ([signal.SIGUSR1], (65535, 0), True)
+
+
+def test_any_exit_status_passes(bench: MemoryBench) -> None:
+    """The exit status is the process's own."""
+    bench.runner.held = False
+    create(bench, RUNS)
+    bench.manager.start("one")
+    bench.runner.processes["one"].end(200)
+    state = bench.manager.state("one")
+    assert state.exit is not None
+    assert state.exit.status == 200
+
+
+def test_waiter_may_delete(bench: MemoryBench) -> None:
+    """A waiter that deletes the task and makes it anew finds the id free, and gets a new task."""
+    bench.runner.held = False
+    create(bench, ENDS)
+
+    def replace(_: object) -> None:
+        bench.manager.delete("one", lambda _: None)
+        bench.manager.create(bench.creation("one", RUNS), lambda _: None)
+
+    bench.manager.wait("one", replace)
+    bench.manager.start("one")
+    bench.until(lambda: len(bench.seen) == 4)
+    assert statuses(bench) == [Status.CREATED, Status.RUNNING, Status.STOPPED, Status.CREATED]
+    assert bench.manager.state("one").status is Status.CREATED
