@@ -91,8 +91,7 @@ def open_private(path: str, what: str, remedy: str) -> int:
 
     Every directory above must belong to root or to us and be closed to others' writes (a sticky one such
     as /tmp may be open); `path` itself must be ours, no symbolic link, and closed to everyone else. `what`
-    and `remedy` complete the sentence of an error. Raises PermissionDenied, ResourceExhausted,
-    InvalidArgument.
+    and `remedy` complete the sentence of an error. Raises PermissionDenied or ResourceExhausted.
     """
     try:
         parent, name = os.path.split(path)
@@ -154,6 +153,4 @@ def storage_error(error: OSError, what: str, path: str, remedy: str) -> WasmShim
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG):
         return ResourceExhausted(f"cannot write to the {what} directory {path}: {reason}; make room or {remedy}")
-    if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EEXIST):
-        return InvalidArgument(f"cannot use the {what} directory {path}: {reason}; {remedy}")
     return PermissionDenied(f"cannot use the {what} directory {path}: {reason}; {remedy}")

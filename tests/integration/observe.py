@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import descendants
 from tests.integration.support import DEADLINE, Environment, read_soon, started, wait_ready
 
-GONE = (FileNotFoundError, ProcessLookupError)
+GONE = (FileNotFoundError, ProcessLookupError, PermissionError)  # the last where a process is about to end
 
 
 class Chain(NamedTuple):
@@ -48,7 +48,7 @@ def family(environment: Environment) -> set[int]:
 
 def zygotes(environment: Environment) -> list[int]:
     """Those of them that listen on a zygote's socket."""
-    lines = Path("/proc/net/unix").read_text(encoding="utf-8").splitlines()
+    lines = Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     rows = [line.split() for line in lines if f"{environment['HOME']}/run/wasm-shim/zygote-" in line]
     sockets = {f"socket:[{row[6]}]" for row in rows}
     return [pid for pid in sorted(family(environment)) if descriptors(pid).get(3) in sockets]

@@ -8,16 +8,27 @@ import socket
 import struct
 import subprocess
 import termios
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import descendants, zygote_pids
 
-Environment = Mapping[str, str]
+Environment = dict[str, str]
 
 DEADLINE = 30  # seconds that any single step may take before a test fails
+
+
+def need_private_mounts() -> None:
+    """Skip the test where even root may not mount, as in a container without privileges."""
+    done = subprocess.run(
+        ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
 
 
 # Running
@@ -36,8 +47,8 @@ def wasm_shim(environment: Environment, *words: str | Path, **options: Any) -> s
 @contextmanager
 def started(environment: Environment, *words: str | Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """The command line running in the background, its stdout a pipe; killed at the end if it still runs."""
-    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "env": environment} | options
-    with subprocess.Popen(["wasm-shim", *map(str, words)], **options) as process:
+    defaults: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "env": environment}
+    with subprocess.Popen(["wasm-shim", *map(str, words)], **defaults | options) as process:
         try:
             yield process
         finally:
@@ -141,14 +152,14 @@ class Hold:
 
 def guest_pid(environment: Environment) -> int:
     """The only guest that runs: of the zygote's family the one that has no children."""
-    family = {child for zygote in zygote_pids(dict(environment)) for child in descendants(zygote)}
+    family = {child for zygote in zygote_pids(environment) for child in descendants(zygote)}
     [pid] = [pid for pid in family if not descendants(pid)]
     return pid
 
 
 def wait_idle(environment: Environment) -> None:
     """Wait until the zygote has no pod shim and no guest any more."""
-    family = {child for zygote in zygote_pids(dict(environment)) for child in descendants(zygote)}
+    family = {child for zygote in zygote_pids(environment) for child in descendants(zygote)}
     for pid in family:
         with contextlib.suppress(ProcessLookupError):
             pidfd = os.pidfd_open(pid)

@@ -144,7 +144,8 @@ def test_a_killed_container_that_stays_is_dead(home: Environment, guest: Guest) 
     with started(home, "run", "--name", "stays", program, "sleep", "3600000", stderr=subprocess.PIPE) as cli:
         wait_ready(cli)
         found = _processes(home, cli.pid)
-        for victim in ("cli", "shim"):
+        cli.send_signal(signal.SIGSTOP)  # it would tidy up
+        for victim in ("shim", "cli"):
             _kill(found[victim] or 0, victim)
         wait_end(found["guest"] or 0)
     assert "stays" in wasm_shim(home, "ps", "-a").stdout

@@ -37,6 +37,13 @@ def make_pod(home: Environment, guest: Guest) -> Iterator[MakePod]:
     assert leftovers(home) == []
 
 
+@pytest.fixture
+def several(home: Environment) -> None:
+    """Only where a pod shim can have more than one guest in its life."""
+    if "user namespace" in wasm_shim(home, "version").stdout:
+        pytest.skip("a pod shim that needs a user namespace for its guest enters it for good, and has one guest")
+
+
 def waited(waiting: Waiting) -> int:
     """The exit status in the answer to Wait."""
     response = messages.WaitResponse.decode(waiting.result())
@@ -90,6 +97,7 @@ def test_wait_before_start_and_several_waiters(make_pod: MakePod) -> None:
     assert waited(pod.begin("Wait", ONE)) == 7
 
 
+@pytest.mark.usefixtures("several")
 def test_duplicates(make_pod: MakePod) -> None:
     """A second Create of an id and a second Start are refused; an id that was deleted is free again."""
     pod = make_pod("sleep", "3600000")
@@ -129,6 +137,7 @@ def test_signals_that_do_nothing(make_pod: MakePod) -> None:
     assert pod.state().status == messages.Status.RUNNING
 
 
+@pytest.mark.usefixtures("several")
 def test_delete(make_pod: MakePod) -> None:
     """Delete of a running task is refused; that of a created one kills it first."""
     pod = make_pod("spin")
@@ -150,6 +159,7 @@ def test_shutdown_waits_for_the_last_task(make_pod: MakePod) -> None:
     assert pod.state().status == messages.Status.CREATED
 
 
+@pytest.mark.usefixtures("several")
 def test_the_owner_takes_everything_along(make_pod: MakePod) -> None:
     """When the client that asked for the shim hangs up, all its guests end, whoever else is connected."""
     pod = make_pod("spin")
@@ -197,7 +207,8 @@ def test_bad_creations(make_pod: MakePod, tmp_path: Path) -> None:
     """Create refuses what cannot be made, with the reason, and the id stays free."""
     pod = make_pod("spin")
     (tmp_path / "config.json").write_text("{", encoding="ascii")
-    bad: list[dict[str, Any]] = [{"id": ""}, {"bundle": "relative"}, {"bundle": "/nowhere"}, {"bundle": str(tmp_path)}, {"options": None}]
+    bad: list[dict[str, Any]] = [{"id": ""}, {"options": None}]
+    bad += [{"bundle": "relative"}, {"bundle": "/nowhere"}, {"bundle": str(tmp_path)}]
     bad += [{"stdout": "/nowhere"}, {"stdin": "/etc/passwd"}, {"stderr": str(tmp_path)}]
     bad += [{"options": AnyMessage(type_url=messages.RunOptions.TYPE_URL, value=b"\xff")}]
     wanted = {Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.PERMISSION_DENIED}

@@ -38,7 +38,7 @@ NO_PROGRAMS = {
     "web page": (b"<!DOCTYPE html><html></html>", "HTML"),
     "text form with a fault": (b"(module\n  (fnc))", "line 2"),
     "text form that is not closed": (b"(module", "line 1"),
-    "text form that is not UTF-8": (b'(module (data "\xff"))', "utf-8"),
+    "text form that is not UTF-8": (b'(module (data "\xff"))', "not UTF-8"),
     "section of an unknown kind": (b"\0asm\1\0\0\0\x63\0", "unknown section"),
     "section too long": (b"\0asm\1\0\0\0\1\x05\0", "truncated"),
     "sections in the wrong order": (b"\0asm\1\0\0\0\3\1\0\1\1\0", "order"),
@@ -79,11 +79,14 @@ CANNOT_LINK = {
         '(component (import "wasi:cli/environment@0.3.0" (instance (export "get-all" (func)))))',
         ["wasi:cli/environment@0.3.0", "build it for WASI 0.2"],
     ),
-    "no command in a module": ('(module (func (export "twice") (param i32)))', ["_start", "--invoke", "twice: func(i32)"]),
+    "no command in a module": (
+        '(module (func (export "twice") (param i32)))',
+        ["_start", "--invoke", "twice: func(i32)"],
+    ),
     "_start of another type": ('(module (func (export "_start") (param i32)))', ["_start"]),
     "no exports": ("(module)", ["_start"]),
     "no command in a component": ("(component)", ["wasi:cli/run"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", NO_PROGRAMS)
@@ -95,16 +98,16 @@ def test_what_is_no_program_is_refused(home: Environment, tmp_path: Path, kind: 
     program.write_bytes(content)
     said = refused(home, CANNOT_RUN, verb, program)
     assert reason in said
-    assert str(program) in said
+    assert program.name in said
     assert compiled_programs(home) == set()
 
 
-@pytest.mark.parametrize("name", ["kit_p1.wasm", "kit_p2.wasm", "fraction.wasm"])
+@pytest.mark.parametrize("name", ["kit_p1.wasm", "exit_with_code.wat"])
 def test_program_cut_at_every_section_is_refused(home: Environment, guest: Guest, tmp_path: Path, name: str) -> None:
-    """A program that ends in or between sections is 126, unless only custom sections are missing."""
-    whole = guest(name).read_bytes()
+    """A program that ends in or between sections is 126, unless all its functions and exports are there."""
+    whole = bytes(wasmtime.wat2wasm(guest(name).read_text())) if name.endswith(".wat") else guest(name).read_bytes()
     sections = inspect(whole).sections
-    last = max(section.offset + section.size for section in sections if section.id)
+    last = max(section.offset + section.size for section in sections if section.name in ("code", "export"))
     places = {8} | {section.offset + by for section in sections for by in (-1, 0, 1)}
     places |= {section.offset + section.size + by for section in sections for by in (-1, 0)}
     ends = {section.offset + section.size for section in sections}
@@ -112,12 +115,12 @@ def test_program_cut_at_every_section_is_refused(home: Environment, guest: Guest
     for place in sorted(places - {end for end in ends if end >= last}):
         program.write_bytes(whole[:place])
         done = wasm_shim(home, "run", "--rm", program)
-        assert str(program) in refusal(done)
+        assert program.name in refusal(done)
         assert (done.returncode, done.stdout) == (CANNOT_RUN, ""), place
     assert leftovers(home) == []
 
 
-@pytest.mark.parametrize("name", ["kit_p1.wasm", "kit_p2.wasm"])
+@pytest.mark.parametrize("name", ["kit_p1.wasm", "fraction.wasm"])
 def test_program_with_a_damaged_section_is_refused(home: Environment, guest: Guest, tmp_path: Path, name: str) -> None:
     """A program one of whose sections holds nonsense is 126."""
     whole = guest(name).read_bytes()
@@ -127,7 +130,7 @@ def test_program_with_a_damaged_section_is_refused(home: Environment, guest: Gue
             nonsense = b"\xff" * section.size
             program.write_bytes(whole[: section.offset] + nonsense + whole[section.offset + section.size :])
             done = wasm_shim(home, "run", "--rm", program)
-            assert str(program) in refusal(done)
+            assert program.name in refusal(done)
             assert (done.returncode, done.stdout) == (CANNOT_RUN, ""), section
     assert compiled_programs(home) == set()
     assert leftovers(home) == []
@@ -153,7 +156,9 @@ def test_precompiled_code_is_refused(home: Environment, guest: Guest, tmp_path: 
             assert "precompiled" in refused(home, CANNOT_RUN, "run", "--rm", program)
 
 
-@pytest.mark.parametrize("image", ["none.wasm", "./none", "/none/at/all.wat", "hello", "docker.io/library/x:1", "x" * 300])
+@pytest.mark.parametrize(
+    "image", ["none.wasm", "./none", "/none/at/all.wat", "hello", "docker.io/library/x:1", "x" * 300]
+)
 def test_missing_program_is_127(home: Environment, tmp_path: Path, image: str) -> None:
     """A program that is not there is 127, and the message names it as it was given, or where it was looked for."""
     assert Path(image).name in refused(home, NOT_THERE, "run", "--rm", image, cwd=tmp_path)
@@ -202,7 +207,7 @@ def test_unreadable_program_is_126(ordinary_user: User, guest: Guest) -> None:
         ("echo_i64()", CANNOT_RUN, ["1 argument, not 0", "echo_i64: func(i64) -> i64"]),
         ("echo_i64(1.5)", CANNOT_RUN, ["1.5 is no i64", "echo_i64: func(i64) -> i64"]),
         ('echo_i64("1")', CANNOT_RUN, ['"1" is no i64']),
-        ("echo_i64(9223372036854775808)", CANNOT_RUN, ["echo_i64: func(i64) -> i64"]),
+        ("echo_i64(18446744073709551616)", CANNOT_RUN, ["echo_i64: func(i64) -> i64"]),
         ("divide(4294967296, 1)", CANNOT_RUN, ["4294967296 is no i32", "divide: func(i32, i32)"]),
         ("echo_f64(one)", CANNOT_RUN, ["one is no f64"]),
         ("take_reference(1)", CANNOT_RUN, ["take_reference"]),

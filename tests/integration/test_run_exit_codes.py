@@ -93,7 +93,7 @@ def test_signal_to_the_command_line_ends_the_guest_at_once(
     home: Environment, guest: Guest, program: str, busy: str, number: signal.Signals
 ) -> None:
     """A signal ends a guest that spins, sleeps or waits for stdin with 128 + its number, and nothing is left."""
-    words = ["run", "--rm", "-i", guest(program), *BUSY[busy]]
+    words = ["run", "--rm", "-i", str(guest(program)), *BUSY[busy]]
     with started(home, *words, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         wait_ready(process)
         process.send_signal(number)

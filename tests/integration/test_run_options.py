@@ -204,7 +204,7 @@ def test_record_stays_until_it_is_removed(home: Environment, guest: Guest) -> No
 
 def test_name_is_free_again_after_rm(home: Environment, guest: Guest) -> None:
     """A name in use is refused until its container has been removed."""
-    run = ["run", "--name", "mine", guest("hello.wat")]
+    run = ["run", "--name", "mine", str(guest("hello.wat"))]
     assert [wasm_shim(home, *run).returncode for _ in range(2)] == [0, 125]
     wasm_shim(home, "rm", "mine")
     assert wasm_shim(home, *run).returncode == 0

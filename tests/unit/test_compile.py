@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -72,10 +73,11 @@ def test_text_and_binary_are_two_programs(cache: ProgramCache, tmp_path: Path) -
 
 def test_two_at_once_compile_once(cache: ProgramCache) -> None:
     """Whoever comes second waits for the first and compiles nothing."""
-    first, second = begin(cache), begin(cache)
+    both = {compilation.pidfd: compilation for compilation in (begin(cache), begin(cache))}
+    first = both.pop(select.select(both, [], [])[0][0])
     made = first.result()
     written = Path(made.path).stat()
-    assert second.result() == made
+    assert next(iter(both.values())).result() == made
     assert os.path.samestat(Path(made.path).stat(), written)
     assert files(cache) == ["cwasm", "json"]
 
@@ -129,9 +131,9 @@ def test_compiler_ends_with_its_parent(cache: ProgramCache, tmp_path: Path) -> N
         environment = os.environ | {"WASM_SHIM_HOLD": f"compiler.locked:{address}"}
         with subprocess.Popen(words, env=environment) as parent:
             connection, _ = listener.accept()
+            assert connection.recv(100) == b"compiler.locked"
             parent.kill()
         with connection:
-            assert connection.recv(100) == b"compiler.locked"
             assert connection.recv(1) == b""  # it has gone
     assert compile_now(cache, str(ADDITION)).program.kind == CORE
 
@@ -200,7 +202,7 @@ def binary(path: Path) -> bytes:
         (b"#!/bin/sh\n", "not Wasm but a script"),
         (b"(module (func (export", "expected "),
         (b"(module (func (result i32)))\n", "type mismatch"),
-        (b"(module \xff)", "can't decode byte 0xff"),
+        (b"(module \xff)", "not UTF-8"),
         (b"\0asm\x01\0\0\0\x01\x05\x01\x60\x00\x01\x00", "unexpected end|invalid|malformed"),
     ],
 )
@@ -243,10 +245,10 @@ def test_rejects_what_is_no_file(cache: ProgramCache, tmp_path: Path) -> None:
             compile_now(cache, str(tmp_path / name))
 
 
-@pytest.mark.xfail(strict=True, reason="libwasmtime's C API aborts the compiler when it is asked for such a type")
 @pytest.mark.parametrize("kind", ["v128", "i31ref", "exnref"])
-def test_exports_of_any_type_compile(cache: ProgramCache, tmp_path: Path, kind: str) -> None:
-    """A module may export functions of vectors and references, although no text can call them."""
+def test_exports_that_the_library_cannot_describe_are_refused(cache: ProgramCache, tmp_path: Path, kind: str) -> None:
+    """A module that exports functions of vectors or newer references gets a sentence that says so."""
     path = tmp_path / "types.wat"
     path.write_text(f'(module (func (export "_start")) (func (export "f") (param {kind})))')
-    assert compile_now(cache, str(path)).program.command == "_start"
+    with pytest.raises(InvalidArgument, match="which this version cannot describe; export functions of numbers only"):
+        compile_now(cache, str(path))

@@ -195,7 +195,7 @@ def test_rejects_a_link(tmp_path: Path) -> None:
     """The directory is no symbolic link; one above it is judged by where it leads."""
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to("real")
-    with pytest.raises(InvalidArgument, match=r"cannot use the test directory .*link"):
+    with pytest.raises(PermissionDenied, match=r"cannot use the test directory .*link"):
         trusted(tmp_path / "link")
     trusted(tmp_path / "link" / "x")
     assert (tmp_path / "real" / "x").is_dir()
@@ -203,10 +203,10 @@ def test_rejects_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["file", "file/x", "loop/x"])
 def test_rejects_what_is_no_directory(tmp_path: Path, name: str) -> None:
-    """A file or an endless link on the way is InvalidArgument."""
+    """A file or an endless link on the way is refused."""
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(InvalidArgument, match=r"cannot use the test directory .*; do this"):
+    with pytest.raises(PermissionDenied, match=r"cannot use the test directory .*; do this"):
         trusted(tmp_path / name)
 
 
@@ -223,8 +223,8 @@ def test_rejects_an_unwritable_parent() -> None:
         (28, ResourceExhausted, "No space left on device; make room or do this"),
         (122, ResourceExhausted, "make room"),
         (24, ResourceExhausted, "Too many open files"),
-        (20, InvalidArgument, "Not a directory; do this"),
-        (40, InvalidArgument, "; do this"),
+        (20, PermissionDenied, "Not a directory; do this"),
+        (40, PermissionDenied, "; do this"),
         (13, PermissionDenied, "Permission denied; do this"),
         (30, PermissionDenied, "Read-only file system; do this"),
         (5, PermissionDenied, "Input/output error; do this"),

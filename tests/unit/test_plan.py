@@ -51,7 +51,7 @@ def test_a_guest_without_mounts_sees_nothing(private: bool) -> None:  # noqa: FB
     assert (plan.mounts, plan.guest.preopens) == ((), ())
     assert plan.guest.arguments == WORDS
     assert plan.guest.environment == (("A", "1"),)
-    assert (plan.program, plan.name) == (IMAGE.path, IMAGE.path)
+    assert (plan.program, plan.name) == (IMAGE.path, "app.wasm")
 
 
 def test_directories_are_staged_by_number(host: Path) -> None:

@@ -199,3 +199,12 @@ def _try_filter(filters: Filter, writer: int) -> None:
         os._exit(0)
     finally:
         os._exit(1)
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC, os.O_TMPFILE | os.O_RDWR])
+def test_compiler_opens_files_for_reading_only(flags: int) -> None:
+    """A compiler may open what exists to read it; a guest may open what its wall leaves it in any way."""
+    openat = seccomp._NUMBERS["openat"]
+    compiler, guest = program_of(compiler_filter()), program_of(guest_filter())
+    assert verdict(compiler, openat, 0, 0, os.O_RDONLY | os.O_CLOEXEC) == verdict(guest, openat, 0, 0, flags)
+    assert verdict(compiler, openat, 0, 0, flags) != verdict(compiler, openat, 0, 0, os.O_RDONLY)

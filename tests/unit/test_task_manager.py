@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contracts.guest_bench import ONE_PROCESS_ONLY
 from tests.contracts.memory_runner import ENDS, RUNS, MemoryBench
 from tests.contracts.tasks import SCENARIOS, create, statuses
 from wasm_shim.errors import AlreadyExists, InvalidArgument, NotFound, WasmShimError
@@ -38,6 +39,8 @@ def test_contract_with_guests(scenario: str, shared_directory: Path) -> None:
     code = f"import sys; sys.path.append({str(ROOT)!r}); from tests.contracts.guest_bench import main; main()"
     command = [sys.executable, "-P", "-c", code, scenario, str(shared_directory)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    if done.returncode == ONE_PROCESS_ONLY:
+        pytest.skip("without privileges a shim has one container, and this scenario several")
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -1,9 +1,12 @@
-"""Parse one verb with argparse: ten times faster to load than typer."""
+"""Parse one verb from the table by getopt's rules, as typer and Docker do; argparse has rules of its own.
 
-import argparse
-from typing import Any, NoReturn
+It also takes 6 ms to load; this loads nothing.
+"""
 
-from wasm_shim.cli.options import Verb
+from collections.abc import Iterator
+from typing import Any
+
+from wasm_shim.cli.options import Option, Verb
 from wasm_shim.cli.output import OURS, Refusal
 
 
@@ -11,39 +14,63 @@ class HelpWanted(Exception):
     """`--help` stood among the options: `full` prints it."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Refusal(OURS, f"{message}; see: {self.prog} --help")
-
-
-class _Help(argparse.Action):
-    def __call__(self, *_: object) -> NoReturn:
-        raise HelpWanted
-
-
 def parse(verb: Verb, words: list[str]) -> dict[str, Any]:
     """The values of a greedy verb's options and arguments by key; raises Refusal or HelpWanted."""
-    parser = _Parser(
-        prog=f"wasm-shim {verb.name}",
-        add_help=False,
-        allow_abbrev=False,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=80),  # else it loads shutil for the width
-    )
-    parser.add_argument("-h", "--help", nargs=0, action=_Help)
+    values: dict[str, Any] = {
+        option.key: [] if option.multiple else "" if option.metavar else False for option in verb.options
+    }
+    left = iter(words)
+    rest: list[str] = []
+    for word in left:
+        if not word.startswith("-") or word in ("-", "--"):
+            rest = [*([] if word == "--" else [word]), *left]
+            break
+        try:
+            for option, value in _options(verb, word, left):
+                if option.multiple:
+                    values[option.key].append(value)
+                else:
+                    values[option.key] = value
+        except ValueError as error:
+            raise Refusal(OURS, f"{error}; see: wasm-shim {verb.name} --help") from error
+    first, others = verb.arguments
+    if not rest:
+        raise Refusal(OURS, f"missing argument {first.name}; see: wasm-shim {verb.name} --help")
+    return {**values, first.name: rest[0], others.name: rest[1:]}
+
+
+def _options(verb: Verb, word: str, left: Iterator[str]) -> Iterator[tuple[Option, Any]]:
+    """The options that one word holds, a value taken from the words behind it where it needs one."""
+    if word.startswith("--"):
+        name, equals, value = word.partition("=")
+        option = _find(verb, name)
+        if equals and not option.metavar:
+            raise ValueError(f"option {name} takes no value")
+        yield option, (value if equals else _value(option, name, left))
+        return
+    letters = word[1:]
+    while letters:
+        name, letters = f"-{letters[0]}", letters[1:]
+        option = _find(verb, name)
+        if option.metavar and letters:
+            yield option, letters
+            return
+        yield option, _value(option, name, left)
+
+
+def _find(verb: Verb, name: str) -> Option:
+    if name in ("-h", "--help"):
+        raise HelpWanted
     for option in verb.options:
-        if not option.metavar:
-            parser.add_argument(*option.names, dest=option.key, action="store_true")
-        elif option.multiple:
-            parser.add_argument(*option.names, dest=option.key, action="append", default=[])
-        else:
-            parser.add_argument(*option.names, dest=option.key, default="")
-    first, rest = verb.arguments
-    # One argument for both: of two, the first would swallow a "--" behind it, which is the program's.
-    parser.add_argument(first.name, nargs=argparse.PARSER)
-    values = vars(parser.parse_args(words))
-    found = values[first.name]
-    if found[0] == "--":  # the end of our options; newer versions of argparse take it away themselves
-        del found[0]
-    if not found:
-        parser.error(f"the following arguments are required: {first.name}")
-    return {**values, first.name: found[0], rest.name: found[1:]}
+        if name in option.names:
+            return option
+    raise ValueError(f"no such option {name}")
+
+
+def _value(option: Option, name: str, left: Iterator[str]) -> Any:
+    if not option.metavar:
+        return True
+    value = next(left, None)
+    if value is None:
+        raise ValueError(f"option {name} needs a value: {name} {option.metavar}")
+    return value

@@ -38,16 +38,17 @@ def read_request(values: dict[str, Any]) -> RunRequest:
     directory = values["workdir"] or "/"
     if not directory.startswith("/"):
         raise Refusal(OURS, f"working directory {directory!r} is not absolute; begin it with /")
-    for word in (*arguments, values["invoke"], directory):
-        if "\0" in word:
-            raise Refusal(OURS, "an argument holds a NUL character")
+    environment = [f"{key}={value}" for key, value in _environment(values).items()]
+    for word in (program, *arguments, values["invoke"], directory, *environment):
+        if "\0" in word or word.encode(errors="backslashreplace").decode() != word:
+            raise Refusal(OURS, f"{word!r} is not UTF-8, or holds a NUL; guests take text only: rename it")
     spec = {
         "ociVersion": "1.1.0",
         "process": {
             "terminal": values["tty"],
             "user": {"uid": os.geteuid(), "gid": os.getegid()},
             "args": list(arguments),
-            "env": [f"{key}={value}" for key, value in _environment(values).items()],
+            "env": environment,
             "cwd": directory,
             "noNewPrivileges": True,
         },

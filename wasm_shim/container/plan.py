@@ -42,13 +42,15 @@ def make_plan(spec: Spec, image: Image, call: str, *, private_mounts: bool) -> P
 
 def _program(argument: str, mounts: tuple[Mount, ...], image: Image) -> tuple[str, str]:
     """The host's path of the program that `argument` names, and the name for messages."""
+    if argument == image.entrypoint:
+        return image.path, posixpath.basename(image.path)
     inside = _normal(argument) if argument.startswith("/") else ""
     mount = max((m for m in mounts if _beneath(inside, m.target)), key=lambda m: len(m.target), default=None)
     if mount:  # the innermost one: it hides what others have at its place
         path = _resolve(mount, inside)
         if os.path.isfile(path):
             return path, argument
-    if argument in (image.entrypoint, posixpath.basename(image.entrypoint)):
+    if argument == posixpath.basename(image.entrypoint):
         return image.path, posixpath.basename(image.path)
     raise NotFound(f"no program {argument}: the container has one program, {image.entrypoint}; name that")
 

@@ -5,6 +5,7 @@ since its threads would keep what they were started with.
 """
 
 import enum
+import errno
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ import stat
 from collections.abc import Iterable
 from typing import Final
 
+from wasm_shim.errors import FailedPrecondition
 from wasm_shim.guest import Mount, Preopen
 from wasm_shim.kernel import calls, landlock
 from wasm_shim.kernel.seccomp import Filter
@@ -63,7 +65,13 @@ def detach_pids(wall: Wall) -> None:
         calls.unshare(calls.CLONE_NEWPID)
     elif wall is Wall.USER_NAMESPACE:
         user, group = os.geteuid(), os.getegid()
-        calls.unshare(calls.CLONE_NEWUSER | calls.CLONE_NEWPID)
+        try:
+            calls.unshare(calls.CLONE_NEWUSER | calls.CLONE_NEWPID)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            message = "a pod shim without root has one container; run the next one in a pod shim of its own"
+            raise FailedPrecondition(message) from error
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{user} {user} 1")
         _write("/proc/self/gid_map", f"{group} {group} 1")

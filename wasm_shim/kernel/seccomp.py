@@ -4,6 +4,7 @@ Source of the rules: seccomp(2); the program sees `struct seccomp_data` {nr, arc
 """
 
 import ctypes
+import os
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -18,12 +19,15 @@ _KILL: Final = 0x80000000  # the whole process
 _ALLOW: Final = 0x7FFF0000
 _ERRNO: Final = 0x00050000
 _EPERM, _ENOSYS = 1, 38
+_REFUSE: Final = _ERRNO | _EPERM
 
 _LOAD, _JUMP_IF_EQUAL, _JUMP_IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 _NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
 _ARGUMENTS: Final = 16
 
+_MAPPINGS: Final = ("mmap", "mprotect")
 _PROT_EXEC: Final = 4
+_OPEN_TO_WRITE: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CLONE_THREAD: Final = 0x10000
 _TCGETS: Final = 0x5401  # ioctl(2): what isatty(3) asks
 
@@ -58,8 +62,8 @@ _GUEST: Final = """
     dup
 """.split()
 
-# A compiler reads one file, writes two and starts threads; it may make code executable, but reaches no network
-# and opens nothing to write. Its Python reads source files while it reports an error.
+# A compiler reads one file, writes two that are open, and starts threads; it may make code executable. Its
+# Python reads source files while it reports an error.
 _COMPILER: Final = """
     read write close openat statx stat lstat getdents64 pread64 pwrite64 fcntl set_robust_list rseq gettid prctl
     sigaltstack rt_sigaction rt_sigprocmask rt_sigreturn futex getrandom exit_group munmap mremap madvise brk exit
@@ -75,9 +79,20 @@ class Filter:
     Made once in a warm parent; `load` in a child is one system call.
     """
 
-    def __init__(self, names: Iterable[str], *, executable_memory: bool) -> None:
-        """Raises KeyError for a name without a number here."""
-        program = _assemble([_NUMBERS[name] for name in names], executable_memory=executable_memory)
+    def __init__(self, names: Iterable[str], *, executable_memory: bool, writable_files: bool = True) -> None:
+        """Without `writable_files`, openat opens for reading only. Raises KeyError for a name without a number here."""
+        rules = [_THREADS_ONLY, _ISATTY_ONLY]
+        if not executable_memory:  # all code is mapped before the filter is loaded
+            rules += [
+                _argument_rule(name, 2, _JUMP_IF_ANY_BIT, _PROT_EXEC, then=_REFUSE, otherwise=_ALLOW)
+                for name in _MAPPINGS
+            ]
+        if not writable_files:
+            rules.append(
+                _argument_rule("openat", 2, _JUMP_IF_ANY_BIT, _OPEN_TO_WRITE, then=_REFUSE, otherwise=_ALLOW)
+            )
+            names = [name for name in names if name != "openat"]
+        program = _assemble([_NUMBERS[name] for name in names], rules)
         self._instructions = ctypes.create_string_buffer(program, len(program))
         self._program = struct.pack("H6xQ", len(program) // 8, ctypes.addressof(self._instructions))
 
@@ -92,11 +107,11 @@ def guest_filter() -> Filter:
 
 
 def compiler_filter() -> Filter:
-    """What the compiler process may call: no sockets, no processes."""
-    return Filter(_COMPILER, executable_memory=True)
+    """What the compiler process may call: no sockets, no processes, no file to be opened for writing."""
+    return Filter(_COMPILER, executable_memory=True, writable_files=False)
 
 
-def _assemble(allowed: Sequence[int], *, executable_memory: bool) -> bytes:
+def _assemble(allowed: Sequence[int], rules: Iterable[list[bytes]]) -> bytes:
     code = [
         _operation(_LOAD, _ARCHITECTURE),
         _operation(_JUMP_IF_EQUAL, _AUDIT_ARCH_X86_64, then=1),
@@ -105,37 +120,32 @@ def _assemble(allowed: Sequence[int], *, executable_memory: bool) -> bytes:
     ]
     for number in allowed:
         code += [_operation(_JUMP_IF_EQUAL, number, otherwise=1), _operation(_RETURN, _ALLOW)]
-    if not executable_memory:  # all code is mapped before the filter is loaded
-        for name in ("mmap", "mprotect"):
-            code += _argument_rule(_NUMBERS[name], argument=2, bits=_PROT_EXEC, if_any=_ERRNO | _EPERM, if_none=_ALLOW)
-    # A guest learns whether it has a terminal; no other request reaches a device.
-    code += [
-        _operation(_JUMP_IF_EQUAL, _NUMBERS["ioctl"], otherwise=4),
-        _operation(_LOAD, _ARGUMENTS + 8),
-        _operation(_JUMP_IF_EQUAL, _TCGETS, otherwise=1),
-        _operation(_RETURN, _ALLOW),
-        _operation(_RETURN, _ERRNO | _EPERM),
-    ]
-    # Threads yes, processes no. clone3 keeps its flags out of a filter's sight: glibc falls back to clone.
-    code += _argument_rule(
-        _NUMBERS["clone"], argument=0, bits=_CLONE_THREAD, if_any=_ALLOW, if_none=_ERRNO | _EPERM
-    )
+    for rule in rules:
+        code += rule
     code += [_operation(_JUMP_IF_EQUAL, _NUMBERS["clone3"], otherwise=1), _operation(_RETURN, _ERRNO | _ENOSYS)]
-    code.append(_operation(_RETURN, _ERRNO | _EPERM))
+    code.append(_operation(_RETURN, _REFUSE))
     return b"".join(code)
 
 
-def _argument_rule(number: int, *, argument: int, bits: int, if_any: int, if_none: int) -> list[bytes]:
-    """A call judged by bits in the low half of an argument."""
+def _argument_rule(name: str, argument: int, test: int, value: int, *, then: int, otherwise: int) -> list[bytes]:
+    """A call judged by the low half of an argument: _JUMP_IF_EQUAL or _JUMP_IF_ANY_BIT of the value."""
     return [
-        _operation(_JUMP_IF_EQUAL, number, otherwise=4),
+        _operation(_JUMP_IF_EQUAL, _NUMBERS[name], otherwise=4),
         _operation(_LOAD, _ARGUMENTS + 8 * argument),
-        _operation(_JUMP_IF_ANY_BIT, bits, otherwise=1),
-        _operation(_RETURN, if_any),
-        _operation(_RETURN, if_none),
+        _operation(test, value, otherwise=1),
+        _operation(_RETURN, then),
+        _operation(_RETURN, otherwise),
     ]
 
 
 def _operation(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
     """One `struct sock_filter`: code, jump if true, jump if false, k."""
     return struct.pack("HBBI", code, then, otherwise, value)
+
+
+# Threads yes, processes no. clone3 keeps its flags out of a filter's sight: glibc falls back to clone.
+_THREADS_ONLY: Final = _argument_rule(
+    "clone", 0, _JUMP_IF_ANY_BIT, _CLONE_THREAD, then=_ALLOW, otherwise=_REFUSE
+)
+# One may learn whether it has a terminal; no other request reaches a device.
+_ISATTY_ONLY: Final = _argument_rule("ioctl", 1, _JUMP_IF_EQUAL, _TCGETS, then=_ALLOW, otherwise=_REFUSE)

@@ -11,7 +11,7 @@ import os
 import stat
 from typing import NamedTuple
 
-from wasm_shim.errors import PermissionDenied
+from wasm_shim.errors import PermissionDenied, WasmShimError
 from wasm_shim.paths import open_private, storage_error
 from wasm_shim.runtime.program import Program
 
@@ -100,6 +100,10 @@ class ProgramCache:
             raise storage_error(error, _WHAT, self.directory, _REMEDY) from error
         finally:
             os.close(directory)
+
+    def failure(self, error: OSError) -> WasmShimError:
+        """The domain error of a failed write to a file of ours."""
+        return storage_error(error, _WHAT, self.directory, _REMEDY)
 
     def unlock(self, key: str) -> None:
         """Remove the lock's file; one who waits on the old file finds the program, or makes it again."""

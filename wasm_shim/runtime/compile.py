@@ -6,6 +6,7 @@
 import json
 import os
 import signal
+from typing import Any
 
 from wasm_shim.errors import Internal, InvalidArgument, ResourceExhausted, Unavailable, WasmShimError
 from wasm_shim.launch import start
@@ -15,6 +16,11 @@ from wasm_shim.runtime.source import open_program
 from wasm_shim.steps import VARIABLE, held_at
 
 _MODULE = "wasm_shim.runtime.compiler"
+# libwasmtime's C API panics when it is asked for the type of such an export.
+_ABORTED = (
+    "it exports a function with vectors (v128) or references of the garbage-collection or exception proposals,"
+    " which this version cannot describe; export functions of numbers only"
+)
 
 
 class Compilation:
@@ -50,6 +56,8 @@ class Compilation:
         """
         try:
             status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            if status == -signal.SIGABRT:
+                raise InvalidArgument(f"cannot run {self._name}: {_ABORTED}")
             if status != 0:
                 how = f"was ended by signal {-status}" if status < 0 else f"failed with exit status {status}"
                 raise Unavailable(f"the compiler {how} while it compiled {self._name}; run it again")
@@ -72,7 +80,9 @@ class Compilation:
         for descriptor in self._open:
             os.close(descriptor)
 
-    def _file(self, report: dict[str, str]) -> Compiled:
+    def _file(self, report: dict[str, Any]) -> Compiled:
+        if "errno" in report:
+            raise self._cache.failure(OSError(report["errno"], os.strerror(report["errno"])))
         if "error" in report:
             raise InvalidArgument(f"cannot run {self._name}: {report['error']}")
         if "program" in report:

@@ -2,7 +2,7 @@
 
 Descriptors at start: 0 the program, 1 the file for the code, 2 the report, 3 the lock. Argument: the path
 that the code will get, to see whether another process finished it while we waited for the lock. The report
-is JSON: {"done": true}, {"program": …} or {"error": …}. As root it works as nobody. Ends with its parent.
+is JSON: {"done": true}, {"program": …}, {"error": …} or {"errno": …}. As root it works as nobody. Ends with its parent.
 """
 
 import hashlib
@@ -62,8 +62,11 @@ def _compile() -> dict[str, Any]:
     except _Refused as refused:
         return {"error": str(refused)}
     view = memoryview(code)
-    while view:
-        view = view[os.write(CODE, view) :]
+    try:
+        while view:
+            view = view[os.write(CODE, view) :]
+    except OSError as error:  # no room for it
+        return {"errno": error.errno}
     return {"program": program.to_json().decode()}
 
 
@@ -80,7 +83,9 @@ def _build(describe: Any, data: bytes) -> tuple[Any, bytes]:
             return describe.describe_component(engine, component), bytes(component.serialize())
         module = wasmtime.Module(engine, data)
         return describe.describe_module(engine, module), bytes(module.serialize())
-    except (InvalidWasm, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise _Refused(f"WebAssembly text that is not UTF-8 (at offset {error.start}); write it as UTF-8") from error
+    except InvalidWasm as error:
         raise _Refused(str(error)) from error
     except wasmtime.WasmtimeError as error:
         raise _Refused(one_line(str(error))) from error

@@ -61,19 +61,18 @@ class TaskManager:
 
     def start(self, id_: str) -> int:
         """Let the process run; its pid."""
-        task, process = self._made(id_)
-        task.status = next_status(task.status, Verb.START)
+        task, process = self._begin(id_, Verb.START)
         process.start()
         self.changed(task)
         return process.pid
 
     def state(self, id_: str) -> TaskState:
         """What is known of the task."""
-        return self._made(id_)[0].view()
+        return self._begin(id_, Verb.STATE)[0].view()
 
     def wait(self, id_: str, answer: Callable[[Exit], None]) -> None:
         """Answer when the process has ended, at once if it has."""
-        task, _ = self._made(id_)
+        task, _ = self._begin(id_, Verb.WAIT)
         if task.exit:
             answer(task.exit)
         else:
@@ -81,33 +80,30 @@ class TaskManager:
 
     def kill(self, id_: str, number: int) -> None:
         """Send a signal to the process."""
-        task, process = self._made(id_)
         if number not in signal.valid_signals():
             raise InvalidArgument(f"there is no signal {number}")
-        task.status = next_status(task.status, Verb.KILL)
+        _, process = self._begin(id_, Verb.KILL)
         process.kill(number)
 
     def pids(self, id_: str) -> tuple[int, ...]:
         """The pids of the task's processes; none when it has stopped."""
-        task, process = self._made(id_)
+        task, process = self._begin(id_, Verb.PIDS)
         return () if task.exit else (process.pid,)
 
     def close_stdin(self, id_: str) -> None:
         """Let the process's stdin end."""
-        self._made(id_)[1].close_stdin()
+        self._begin(id_, Verb.CLOSE_IO)[1].close_stdin()
 
     def resize(self, id_: str, columns: int, rows: int) -> None:
         """Tell the process's terminal its size."""
-        task, process = self._made(id_)
-        next_status(task.status, Verb.RESIZE)
+        _, process = self._begin(id_, Verb.RESIZE)
         if not (0 <= columns <= _MAX_SIZE and 0 <= rows <= _MAX_SIZE):
             raise InvalidArgument(f"a terminal of {columns} by {rows} characters is too large; ask for less")
         process.resize(columns, rows)
 
     def delete(self, id_: str, answer: Callable[[TaskState], None]) -> None:
         """Forget a task that has stopped, or was never started; answers its last state."""
-        task, process = self._made(id_)
-        next_status(task.status, Verb.DELETE)
+        task, process = self._begin(id_, Verb.DELETE)
 
         def forget(_exit: Exit) -> None:
             self.forget(task)
@@ -156,8 +152,10 @@ class TaskManager:
         if self._tasks.get(task.creation.id) is task:  # two may delete at once
             del self._tasks[task.creation.id]
 
-    def _made(self, id_: str) -> tuple[_Task, Process]:
+    def _begin(self, id_: str, verb: Verb) -> tuple[_Task, Process]:
+        """The task, in its status after the verb, where the table allows it."""
         task = self._tasks.get(id_)
         if task is None or task.process is None:
             raise NotFound(f"no task {id_}; create it first")
+        task.status = next_status(task.status, verb)
         return task, task.process

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from typing import Final
 
 from wasm_shim.container.process import Forge, make_forge
@@ -25,7 +26,7 @@ from wasm_shim.zygote.messages import SpawnRequest, decode_request, encode_answe
 
 LISTENER: Final = 3
 _IDLE_SECONDS: Final = 600.0
-_PATIENCE: Final = 2.0  # seconds that a client may take for each part of its request, as others wait behind it
+_PATIENCE: Final = 1.0  # seconds that a client may take for its request, as others wait behind it
 _MAX_DESCRIPTORS: Final = 4
 _PEER_SIZE: Final = 12  # of struct ucred {pid, uid, gid}
 
@@ -74,7 +75,6 @@ class Zygote:
         descriptors: list[int] = []
         with connection:
             try:
-                connection.settimeout(_PATIENCE)
                 request = _receive(connection, descriptors)
                 if request is not None:
                     self._fork(request, connection, descriptors)
@@ -111,8 +111,9 @@ def _receive(connection: socket.socket, descriptors: list[int]) -> SpawnRequest 
     uid = int.from_bytes(credentials[4:8], sys.byteorder)
     if uid not in (0, os.geteuid()):
         raise InvalidArgument(f"user {uid} may not use the processes of user {os.geteuid()}")
-    data = b""
+    data, deadline = b"", time.monotonic() + _PATIENCE
     while not (size := request_size(data)) or len(data) < size:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))  # 0 would mean not to wait at all
         part, received, _, _ = socket.recv_fds(connection, 64 << 10, _MAX_DESCRIPTORS)
         descriptors += received
         if not part:
