@@ -9,13 +9,13 @@ import pytest
 
 from tests.integration.support import DEADLINE, Environment
 from wasm_shim.eventloop import EventLoop
+from wasm_shim.spawn import SpawnRequest
 from wasm_shim.ttrpc import task as messages
 from wasm_shim.ttrpc.client import Client
 from wasm_shim.ttrpc.envelope import RpcError
 from wasm_shim.ttrpc.protobuf import Message
 from wasm_shim.ttrpc.well_known import Any as AnyMessage
 from wasm_shim.zygote.client import spawn_shim
-from wasm_shim.zygote.messages import SpawnRequest
 
 SERVICE, OLDER_SERVICE = messages.TASK_SERVICES
 ID: Final = "ab" * 32

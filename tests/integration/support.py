@@ -168,10 +168,11 @@ def wait_idle(environment: Environment) -> None:
 
 
 def leftovers(environment: Environment) -> list[str]:
-    """What should not be there once nothing runs: all but the zygote's two files and finished cache entries."""
+    """What should not be there once nothing runs: all but the zygote's two files and the cache with its lock."""
     wait_idle(environment)
     runtime, cache = Path(environment["XDG_RUNTIME_DIR"]), Path(environment["XDG_CACHE_HOME"])
     kept = {*runtime.glob("wasm-shim/zygote-*.sock"), *runtime.glob("wasm-shim/zygote-*.sock.lock")}
+    kept |= set(cache.glob("wasm-shim/programs/*/lock"))
     for code in compiled_programs(environment):
         if (description := code.with_suffix(".json")).is_file():
             kept |= {code, description}

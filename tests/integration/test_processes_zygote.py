@@ -18,7 +18,7 @@ from tests.conftest import ORDINARY_UID
 from tests.integration.observe import descriptors, running, settle, the_zygote, wait_ends, zygotes
 from tests.integration.support import DEADLINE, Environment, leftovers, started, wait_readable, wait_ready, wasm_shim
 from wasm_shim import runtime
-from wasm_shim.zygote.messages import LIMIT, SpawnRequest, encode_request
+from wasm_shim.spawn import LIMIT, SpawnRequest, encode_request
 
 Guest = Callable[[str], Path]
 

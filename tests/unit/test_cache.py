@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wasm_shim.errors import PermissionDenied
-from wasm_shim.runtime.cache import Compiled, ProgramCache, digest
+from wasm_shim.runtime.cache import Compiled, ProgramCache, digest, take_lock
 from wasm_shim.runtime.engine import engine_id
 from wasm_shim.runtime.program import CORE, Function, Program
 
@@ -37,7 +37,8 @@ def publish(cache: ProgramCache, key: str = KEY, code: int = -1) -> Compiled:
 
 
 def files(cache: ProgramCache) -> list[str]:
-    return sorted(path.name for path in Path(cache.directory).iterdir())
+    """What is there beside the one lock file of all programs."""
+    return sorted(path.name for path in Path(cache.directory).iterdir() if path.name != "lock")
 
 
 def test_published_program_is_found(cache: ProgramCache) -> None:
@@ -103,7 +104,7 @@ def test_code_from_memory_is_published(cache: ProgramCache) -> None:
 @pytest.mark.parametrize("from_memory", [False, True])
 def test_many_may_publish_the_same(cache: ProgramCache, from_memory: bool) -> None:  # noqa: FBT001 - a parameter
     """Many who publish one program at once all succeed, and one result stays."""
-    cache.unlock(KEY)
+    os.close(cache.lock())
 
     def attempt(_: int) -> Compiled:
         return publish(cache, code=os.memfd_create("code") if from_memory else -1)
@@ -188,7 +189,7 @@ def test_rejects_a_directory_open_to_others(cache: ProgramCache) -> None:
     root = Path(cache.directory).parent
     root.mkdir()
     root.chmod(0o777)
-    for action in (cache.open, cache.unnamed, lambda: cache.lock(KEY)):
+    for action in (cache.open, cache.unnamed, cache.lock):
         with pytest.raises(PermissionDenied, match=r"cannot trust the program cache directory .*; set XDG_CACHE_HOME"):
             action()
 
@@ -196,15 +197,19 @@ def test_rejects_a_directory_open_to_others(cache: ProgramCache) -> None:
 # Locks and digests
 
 
-def test_lock_file_comes_and_goes(cache: ProgramCache) -> None:
-    """The lock of a program is one file, and removing it twice is harmless."""
-    locks = [cache.lock(KEY), cache.lock(KEY)]
-    assert os.path.sameopenfile(*locks)
-    cache.unlock(KEY)
-    cache.unlock(KEY)
-    assert files(cache) == []
-    for lock in locks:
-        os.close(lock)
+def test_each_program_has_a_lock_of_its_own(cache: ProgramCache) -> None:
+    """A lock keeps others from the same program until its last copy is closed, and from no other program."""
+    lock, waiter = cache.lock(), cache.lock()
+    take_lock(lock, KEY)
+    take_lock(waiter, "f" * 64)  # does not wait
+    copy = os.dup(lock)
+    os.close(lock)
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(take_lock, waiter, KEY)
+        assert not taken.done()
+        os.close(copy)
+        assert taken.result(timeout=10) is None
+    os.close(waiter)
 
 
 @given(st.binary(max_size=5000))

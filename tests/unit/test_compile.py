@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
 import select
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from wasm_shim.errors import Internal, InvalidArgument, NotFound, PermissionDenied, ResourceExhausted, Unavailable
-from wasm_shim.runtime.cache import Compiled, ProgramCache, digest
+from wasm_shim.runtime.cache import Compiled, ProgramCache, digest, take_lock
 from wasm_shim.runtime.compile import Compilation, compile_now
 from wasm_shim.runtime.engine import engine_id
 from wasm_shim.runtime.program import COMPONENT, CORE
@@ -41,7 +40,9 @@ def begin(cache: ProgramCache, path: Path = ADDITION, key: str = "") -> Compilat
 
 
 def files(cache: ProgramCache) -> list[str]:
-    return sorted(path.suffix.removeprefix(".") for path in Path(cache.directory).iterdir())
+    """The endings of what is there beside the one lock file of all programs."""
+    names = [path for path in Path(cache.directory).iterdir() if path.name != "lock"]
+    return sorted(path.suffix.removeprefix(".") for path in names)
 
 
 def descriptors() -> int:
@@ -93,8 +94,8 @@ def test_many_at_once(cache: ProgramCache) -> None:
 def held(cache: ProgramCache) -> tuple[Compilation, int]:
     """A compiler that waits for a lock, and the lock."""
     with ADDITION.open("rb") as source:
-        lock = cache.lock(digest(source.fileno()))
-    fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = cache.lock()
+        take_lock(lock, digest(source.fileno()))
     return begin(cache), lock
 
 

@@ -38,6 +38,8 @@ def _open_stdio() -> None:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words == ["--version"]:
+        words = ["version"]
     verb = next((verb for verb in VERBS if words and verb.name == words[0] and verb.quick), None)
     if verb:
         from wasm_shim.cli.quick import HelpWanted, parse

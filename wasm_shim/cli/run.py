@@ -13,6 +13,7 @@ from wasm_shim.cli.terminal import RawTerminal, window_size
 from wasm_shim.eventloop import EventLoop
 from wasm_shim.paths import user_paths
 from wasm_shim.records import Record, create_record
+from wasm_shim.spawn import SpawnRequest
 from wasm_shim.steps import VARIABLE, reached
 from wasm_shim.ttrpc import task as messages
 from wasm_shim.ttrpc.client import Client
@@ -21,7 +22,6 @@ from wasm_shim.ttrpc.envelope import RpcError
 from wasm_shim.ttrpc.protobuf import Message
 from wasm_shim.ttrpc.well_known import Any as AnyMessage
 from wasm_shim.zygote.client import check_socket_path, spawn_shim
-from wasm_shim.zygote.messages import SpawnRequest
 
 _FORWARDED = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,

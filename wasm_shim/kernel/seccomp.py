@@ -127,7 +127,9 @@ def _assemble(allowed: Sequence[int], rules: Iterable[list[bytes]]) -> bytes:
     return b"".join(code)
 
 
-def _argument_rule(name: str, argument: int, test: int, value: int, *, then: int, otherwise: int) -> list[bytes]:
+def _argument_rule(  # noqa: PLR0913 - a condition and its two outcomes
+    name: str, argument: int, test: int, value: int, *, then: int, otherwise: int
+) -> list[bytes]:
     """A call judged by the low half of an argument: _JUMP_IF_EQUAL or _JUMP_IF_ANY_BIT of the value."""
     return [
         _operation(_JUMP_IF_EQUAL, _NUMBERS[name], otherwise=4),

@@ -9,6 +9,8 @@ import errno
 import hashlib
 import os
 import stat
+import struct
+from fcntl import F_WRLCK, fcntl
 from typing import NamedTuple
 
 from wasm_shim.errors import PermissionDenied, WasmShimError
@@ -17,6 +19,7 @@ from wasm_shim.runtime.program import Program
 
 _WHAT, _REMEDY = "program cache", "set XDG_CACHE_HOME to a directory of your own"
 _CHUNK = 1 << 20
+_F_OFD_SETLKW = 38
 
 
 class Compiled(NamedTuple):
@@ -91,11 +94,11 @@ class ProgramCache:
             os.close(description)
         return Compiled(program, self.path(key))
 
-    def lock(self, key: str) -> int:
-        """A descriptor of the file whose flock the compiler of this program holds; not locked yet."""
+    def lock(self) -> int:
+        """A descriptor of the file in which the compiler of a program locks a byte; see `take_lock`."""
         directory = self.open()
         try:
-            return os.open(f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
+            return os.open("lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
         except OSError as error:
             raise storage_error(error, _WHAT, self.directory, _REMEDY) from error
         finally:
@@ -105,9 +108,16 @@ class ProgramCache:
         """The domain error of a failed write to a file of ours."""
         return storage_error(error, _WHAT, self.directory, _REMEDY)
 
-    def unlock(self, key: str) -> None:
-        """Remove the lock's file; one who waits on the old file finds the program, or makes it again."""
-        _unlink(f"{self.directory}/{key}.lock")
+
+def take_lock(descriptor: int, key: str) -> None:
+    """Wait for the lock of one program, held until every copy of the descriptor is closed.
+
+    One file serves all programs, a byte each, so that nothing is left behind by whoever is killed. The lock is
+    of the open file (F_OFD_SETLKW, fcntl(2)), not of the process: a compiler's lasts until its parent has
+    published what it made.
+    """
+    whole = struct.pack("hhqqi4x", F_WRLCK, os.SEEK_SET, int(key[:12], 16), 1, 0)  # struct flock
+    fcntl(descriptor, _F_OFD_SETLKW, whole)
 
 
 def _link(descriptor: int, path: str) -> None:

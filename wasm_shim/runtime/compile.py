@@ -32,7 +32,7 @@ class Compilation:
         Raises the errors of ProgramCache. `source` stays the caller's.
         """
         self._cache, self._key, self._name = cache, key, name
-        self._open = [cache.lock(key)]
+        self._open = [cache.lock()]
         try:
             self._open.append(cache.unnamed())
             self._open.append(os.memfd_create("report", os.MFD_CLOEXEC))
@@ -65,7 +65,6 @@ class Compilation:
         except ValueError as error:
             raise Internal(f"the compiler's report on {self._name} is damaged: {error}; run it again") from error
         finally:
-            self._cache.unlock(self._key)
             self._close()
 
     def cancel(self) -> None:

@@ -11,12 +11,12 @@ import os
 import resource
 import signal
 import sys
-from fcntl import LOCK_EX, flock
 from typing import Any
 
 from oci.wasm_binary import InvalidWasm, inspect, looks_like_wat
 from wasm_shim.kernel.calls import drop_capabilities, set_no_new_privileges, set_parent_death_signal
 from wasm_shim.kernel.seccomp import compiler_filter
+from wasm_shim.runtime.cache import take_lock
 from wasm_shim.steps import Gate, reached
 
 PROGRAM, CODE, REPORT, LOCK = 0, 1, 2, 3
@@ -37,26 +37,27 @@ class _Refused(Exception):
 def main() -> None:
     """Compile, report, exit 0; any other exit is a fault of ours."""
     set_parent_death_signal(signal.SIGKILL)
-    flock(LOCK, LOCK_EX)
+    key = os.path.basename(sys.argv[1]).removesuffix(".cwasm")
+    take_lock(LOCK, key)
     reached("compiler.locked")
     reported = Gate("compiler.reported")
     if os.path.exists(sys.argv[1]):
         report: dict[str, Any] = {"done": True}
     else:
-        report = _compile()
+        report = _compile(key)
     os.write(REPORT, json.dumps(report).encode())
     reported.reached()
     os._exit(0)
 
 
-def _compile() -> dict[str, Any]:
+def _compile(key: str) -> dict[str, Any]:
     from wasm_shim.runtime import describe  # after the wait for the lock: 80 ms and 20 MiB
 
     _confine()
     try:
         with open(PROGRAM, "rb", closefd=False) as file:
             data = file.read()
-        if hashlib.sha256(data).hexdigest() != os.path.basename(sys.argv[1]).removesuffix(".cwasm"):
+        if hashlib.sha256(data).hexdigest() != key:
             return {"error": "the file changed while it was read; run it again"}
         program, code = _build(describe, data)
     except _Refused as refused:

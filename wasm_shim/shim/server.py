@@ -17,11 +17,11 @@ from wasm_shim.eventloop import EventLoop
 from wasm_shim.records import Record, record_of
 from wasm_shim.runtime.cache import ProgramCache
 from wasm_shim.shim.service import TaskService
+from wasm_shim.spawn import SpawnRequest, encode_answer
 from wasm_shim.steps import hold_at, reached
 from wasm_shim.task.manager import TaskManager
 from wasm_shim.task.ports import TaskState
 from wasm_shim.ttrpc.server import Server
-from wasm_shim.zygote.messages import SpawnRequest, encode_answer
 
 _BACKLOG = 128
 

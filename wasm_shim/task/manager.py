@@ -80,9 +80,9 @@ class TaskManager:
 
     def kill(self, id_: str, number: int) -> None:
         """Send a signal to the process."""
+        _, process = self._begin(id_, Verb.KILL)
         if number not in signal.valid_signals():
             raise InvalidArgument(f"there is no signal {number}")
-        _, process = self._begin(id_, Verb.KILL)
         process.kill(number)
 
     def pids(self, id_: str) -> tuple[int, ...]:

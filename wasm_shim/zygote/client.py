@@ -7,10 +7,10 @@ from wasm_shim import runtime
 from wasm_shim.errors import Internal, Unavailable
 from wasm_shim.launch import start
 from wasm_shim.paths import open_private, storage_error
+from wasm_shim.spawn import SpawnRequest, encode_request
 from wasm_shim.steps import VARIABLE
 from wasm_shim.version import VERSION
 from wasm_shim.zygote.lock import StartLock
-from wasm_shim.zygote.messages import SpawnRequest, encode_request
 
 _WHAT, _REMEDY = "runtime", "set XDG_RUNTIME_DIR to a directory of your own"
 _TRIES = 5

@@ -19,10 +19,10 @@ from wasm_shim.container.process import Forge, make_forge
 from wasm_shim.errors import InvalidArgument, WasmShimError
 from wasm_shim.runtime.host import Host
 from wasm_shim.shim.server import serve
+from wasm_shim.spawn import SpawnRequest, decode_request, encode_answer, request_size
 from wasm_shim.steps import reached
 from wasm_shim.zygote.immortal import immortalise
 from wasm_shim.zygote.lock import StartLock
-from wasm_shim.zygote.messages import SpawnRequest, decode_request, encode_answer, request_size
 
 LISTENER: Final = 3
 _IDLE_SECONDS: Final = 600.0

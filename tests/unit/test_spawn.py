@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wasm_shim.errors import InvalidArgument
-from wasm_shim.zygote.messages import LIMIT, SpawnRequest, decode_request, encode_answer, encode_request, request_size
+from wasm_shim.spawn import LIMIT, SpawnRequest, decode_request, encode_answer, encode_request, request_size
 
 # Paths are bytes: those that are no UTF-8 are surrogates in Python's text.
 PATHS = st.binary(max_size=30).map(lambda data: "/" + data.replace(b"\0", b"").decode(errors="surrogateescape"))
