@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from tests.conftest import ORDINARY_UID
+from tests.conftest import User
 from tests.integration.observe import descriptors, running, settle, the_zygote, wait_ends, zygotes
 from tests.integration.support import DEADLINE, Environment, leftovers, started, wait_readable, wait_ready, wasm_shim
 from wasm_shim import runtime
@@ -140,7 +140,7 @@ print(connection.recv(4096).decode())
 
 
 @pytest.mark.root
-def test_another_user_is_refused(warm: Environment, guest: Guest) -> None:
+def test_another_user_is_refused(warm: Environment, guest: Guest, ordinary_user: User) -> None:
     """Who is neither the zygote's user nor root gets no process, even where the directories let him through."""
     [path] = sockets(warm)
     for place in (path.parents[2], path.parents[1], path.parent):
@@ -149,10 +149,10 @@ def test_another_user_is_refused(warm: Environment, guest: Guest) -> None:
     request = encode_request(SpawnRequest(f"{path.parent}/x", "/no/x", remove=False, programs="/no", hold=""))
     command = [sys.executable, "-c", STRANGER, str(path), request.hex()]
     done = subprocess.run(
-        command, user=ORDINARY_UID, group=ORDINARY_UID, extra_groups=[], env={}, cwd="/",
+        command, user=ordinary_user.uid, group=ordinary_user.uid, extra_groups=[], env={}, cwd="/",
         capture_output=True, text=True, timeout=DEADLINE, check=False,
     )  # fmt: skip
-    assert done.stdout.startswith(f"-user {ORDINARY_UID} may not use the processes of user 0"), done
+    assert done.stdout.startswith(f"-user {ordinary_user.uid} may not use the processes of user 0"), done
     path.parent.chmod(0o700)
     assert wasm_shim(warm, "run", "--rm", guest("hello.wat")).returncode == 0
 

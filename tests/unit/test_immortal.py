@@ -28,6 +28,13 @@ if pid == 0:
     work()
     os._exit(7)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+import abc, asyncio, contextlib, dataclasses, decimal, email.message, http.client, traceback, typing, unittest
+class Abstract(abc.ABC):
+    @abc.abstractmethod
+    def method(self): ...
+class Real(Abstract):
+    def method(self): return dataclasses.make_dataclass("Made", ["a"])(1)
+assert isinstance(Real(), Abstract) and Real().method().a == 1
 held = [work] * 1000
 counted = sys.getrefcount(work) - before
 print(made, counted)

@@ -21,17 +21,18 @@ def immortalise() -> int:
     count = _immortal_count()
     if not count:
         return 0
-    found: set[int] = set()
+    found: dict[int, Any] = {}  # holds each: the memory of one that was freed meanwhile would not be its own
     pending: list[Any] = gc.get_objects()
     while pending:
         thing = pending.pop()
         if id(thing) not in found:
-            found.add(id(thing))
+            found[id(thing)] = thing
             pending += gc.get_referents(thing)
             if isinstance(thing, CodeType):  # it does not tell the collector what it refers to
                 pending += (thing.co_consts, thing.co_names, thing.co_name, thing.co_qualname, thing.co_filename)
                 pending += (thing.co_linetable, thing.co_exceptiontable)
-    found -= {id(found), id(pending)}
+    for passing in (found, pending):
+        found.pop(id(passing), None)
     for address in found:
         _count_at(address).value = count
     return len(found)
