@@ -1,6 +1,7 @@
 """Start one of our own Python processes, with as little start-up as possible."""
 
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from fcntl import F_DUPFD_CLOEXEC, fcntl
@@ -36,6 +37,7 @@ def start(
             file_actions=files,
             setsid=new_session,
             setsigmask=[],
+            setsigdef=[signal.SIGCHLD],  # a caller that ignores it would keep us from waiting for children
         )
     finally:
         for descriptor in staged:

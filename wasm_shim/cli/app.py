@@ -1,6 +1,7 @@
 """The door: find the verb, parse it the quick way or the full one, run it, end with its exit code."""
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -12,6 +13,7 @@ from wasm_shim.errors import WasmShimError
 def main() -> None:
     """Run the command line of this process and exit."""
     _open_stdio()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a caller that ignores it would keep us from waiting for children
     try:
         code = _dispatch(sys.argv[1:])
     except Refusal as refusal:
@@ -20,11 +22,14 @@ def main() -> None:
     except WasmShimError as error:
         complain(error.message)
         code = OURS
-    except KeyboardInterrupt:
-        code = 130
     except BrokenPipeError:  # whoever read our output has enough
         os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
         code = 141
+    except OSError as error:
+        complain(f"{error.strerror}{f': {error.filename}' if error.filename else ''}; mend that and run it again")
+        code = OURS
+    except KeyboardInterrupt:
+        code = 130
     sys.exit(code)
 
 

@@ -28,7 +28,7 @@ def refusal_of_program(error: WasmShimError) -> Refusal:
 def say(text: str) -> None:
     """One line on stdout; raises Refusal where there is no room for it."""
     try:
-        print(text, flush=True)
+        print(_harmless(text), flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -39,9 +39,14 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """One line on stderr, marked as ours; a stderr that is closed is no error."""
     try:
-        print(f"wasm-shim: {' '.join(text.split())}", file=sys.stderr, flush=True)
+        print(f"wasm-shim: {_harmless(' '.join(text.split()))}", file=sys.stderr, flush=True)
     except (OSError, ValueError, AttributeError):
         return
+
+
+def _harmless(text: str) -> str:
+    """Without control characters: names in a program are its author's, and terminals obey such characters."""
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
 
 
 def table(rows: list[tuple[str, ...]]) -> None:

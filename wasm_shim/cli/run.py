@@ -46,6 +46,8 @@ def run(values: dict[str, Any]) -> int:
             return foreground.run()
         finally:
             started = foreground.created
+    except _Interrupted as interrupted:
+        return 128 + interrupted.number
     finally:
         reached("cli.exited")
         record.finish(remove=request.remove or not started)
@@ -61,7 +63,21 @@ class _Signals:
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in (*_FORWARDED, signal.SIGWINCH):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and the like
-                signal.signal(number, lambda *_: None)  # the byte is what counts
+                signal.signal(number, self._handle)
+        self.raising = False  # while we wait outside the event loop
+
+    def _handle(self, number: int, _frame: object) -> None:
+        """Nothing, as the byte is what counts in the loop; outside of it, nothing else would end a wait."""
+        if self.raising and number != signal.SIGWINCH:
+            raise _Interrupted(number)
+
+
+class _Interrupted(Exception):
+    """A signal came before there was anything to forward it to."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class _Foreground:
@@ -72,10 +88,12 @@ class _Foreground:
         self._loop = EventLoop()
         self._signals = signals
         self._outcome: int | Exception | None = None
-        self.created = False
+        self.created = self._deleting = False
         self._streams = Streams(self._loop, interactive=request.interactive, terminal=request.terminal)
+        signals.raising = True
         self._owner = self._spawn(lock)
         self._client = self._connect()
+        signals.raising = False
         self._raw = RawTerminal(request.terminal and request.interactive)
 
     def run(self) -> int:
@@ -155,6 +173,9 @@ class _Foreground:
         self._streams.when_drained(self._delete)
 
     def _delete(self) -> None:
+        if self._deleting:
+            return
+        self._deleting = True
         if self._streams.failure:
             self._outcome = Refusal(OURS, self._streams.failure)
         self._call("Delete", messages.DeleteRequest(id=self._record.id), lambda _: self._shut_down())
@@ -174,6 +195,8 @@ class _Foreground:
             if number == signal.SIGWINCH:
                 if self.created and self._request.terminal:
                     self._resize()
+            elif self._outcome is not None:  # it has ended, and whoever should take its output does not
+                self._delete()
             elif not self.created:  # nothing to forward to: the shim ends with our connection
                 self._outcome = 128 + number
                 self._client.close()

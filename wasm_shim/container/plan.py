@@ -33,11 +33,25 @@ def make_plan(spec: Spec, image: Image, call: str, *, private_mounts: bool) -> P
     for mount in mounts:
         if not os.path.exists(mount.source):
             raise NotFound(f"mount source {mount.source} does not exist; create it or mount another directory")
+        if _is_kernels(mount.source):
+            message = f"cannot show {mount.source} to a guest: it holds the kernel's own files, such as /proc/self/mem"
+            raise InvalidArgument(f"{message}; mount the directory that the program needs")
     program, name = _program(spec.arguments[0], mounts, image)
     staged, preopens = _stage(mounts) if private_mounts else _in_place(mounts)
     preopens += _working_directory(_normal(spec.working_directory), mounts, preopens)
     guest = Guest(spec.arguments, spec.environment, preopens, call, spec.terminal)
     return Plan(program, name, guest, staged)
+
+
+def _is_kernels(source: str) -> bool:
+    """Whether the source lies in a file system of the kernel's, or is the root that has them all below it.
+
+    A guest that can write /proc/self/mem walks out of the Wasm wall.
+    """
+    root, device = os.stat("/").st_dev, os.stat(source).st_dev
+    places = (place for place in ("/proc", "/sys", "/dev", "/dev/pts", "/dev/mqueue") if os.path.exists(place))
+    kernels = {os.stat(place).st_dev for place in places} - {root}
+    return device in kernels or os.path.realpath(source) == "/"
 
 
 def _program(argument: str, mounts: tuple[Mount, ...], image: Image) -> tuple[str, str]:

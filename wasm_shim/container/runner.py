@@ -85,8 +85,11 @@ class _Creation:
 
     def _fork(self, compiled: Compiled) -> None:
         call = prepare_call(compiled.program, self._plan)
-        loaded = self._forge.host.load(compiled)
-        self._stdio = stdio = Stdio(self._creation)
+        try:
+            loaded = self._forge.host.load(compiled)
+            self._stdio = stdio = Stdio(self._creation)
+        except OSError as error:
+            raise ResourceExhausted(f"cannot prepare the guest: {error.strerror}; try again") from error
         self._terminal: Terminal | None = None
         try:
             if self._plan.guest.terminal:

@@ -53,10 +53,10 @@ class ProgramCache:
         """
         path, description = self.path(key), f"{self.directory}/{key}.json"
         try:
-            for checked in (self.directory, path):
-                status = os.lstat(checked)
-                if status.st_uid != os.geteuid() or status.st_mode & 0o077 or stat.S_ISLNK(status.st_mode):
-                    raise PermissionDenied(f"cannot trust {checked}: it is open to others; remove it")
+            if not (_is_ours(self.directory) and _is_ours(path)):
+                os.close(self.open())  # says what is wrong with the directory
+                _unlink(path)
+                return None
             try:
                 with open(description, "rb", buffering=0) as file:
                     return Compiled(Program.from_json(file.read()), path)
@@ -107,6 +107,14 @@ class ProgramCache:
     def failure(self, error: OSError) -> WasmShimError:
         """The domain error of a failed write to a file of ours."""
         return storage_error(error, _WHAT, self.directory, _REMEDY)
+
+
+def _is_ours(path: str) -> bool:
+    """Whether we made it: closed to others; raises PermissionDenied for a link and for another owner."""
+    status = os.lstat(path)
+    if status.st_uid != os.geteuid() or stat.S_ISLNK(status.st_mode):
+        raise PermissionDenied(f"cannot trust {path}: it is a link or not yours; remove it")
+    return not status.st_mode & 0o077
 
 
 def take_lock(descriptor: int, key: str) -> None:

@@ -89,8 +89,11 @@ class PodShim:
 
     def _note(self, state: TaskState) -> None:
         """Only the end is written down; while the shim lives, it answers for the rest."""
-        if state.exit:
-            self._record().write_state(exit_status=state.exit.status, exited_at=state.exit.at)
+        if state.exit and not self._request.remove:
+            try:
+                self._record().write_state(exit_status=state.exit.status, exited_at=state.exit.at)
+            except OSError as error:  # a full disk: the client gets the status all the same
+                self._report("exit", error)
 
     def _record(self) -> Record:
         return record_of(self._request.address, self._request.directory)
@@ -106,7 +109,10 @@ class PodShim:
 
     def _leave(self) -> None:
         self._loop.unwatch_read(self._connection.fileno())
-        os.unlink(self._request.address)
+        try:
+            os.unlink(self._request.address)
+        except FileNotFoundError:
+            pass  # somebody tidied up the directory
         self._server.close(self._loop.stop)
 
     @staticmethod

@@ -57,7 +57,11 @@ class TaskManager:
         if creation.id in self._tasks:
             raise AlreadyExists(f"task {creation.id} exists; delete it or use another id")
         task = self._tasks[creation.id] = _Task(self, creation, answer)
-        self._runner.create(creation, task)
+        try:
+            self._runner.create(creation, task)
+        except BaseException:
+            self.forget(task)
+            raise
 
     def start(self, id_: str) -> int:
         """Let the process run; its pid."""

@@ -47,9 +47,10 @@ def check_socket_path(path: str) -> None:
 
 
 def _identity() -> str:
-    """12 hex that differ for each version, installation, user, root and set of kernel namespaces.
+    """12 hex that differ for each version, installation, user, root, and for all that a fork inherits.
 
-    An upgrade so starts a zygote of its own beside the old one.
+    An upgrade so starts a zygote of its own beside the old one; and a guest has the limits, priority, cgroup,
+    groups, capabilities and kernel namespaces of its own caller, not those of whoever came first.
     """
     import zlib  # not hashlib: OpenSSL takes 2 ms to load, and nobody attacks this name
 
@@ -62,6 +63,12 @@ def _identity() -> str:
             continue
         parts.append(f"{status.st_ino} {status.st_mtime_ns}")
     parts += [str(os.stat(f"/proc/self/ns/{name}").st_ino) for name in ("mnt", "pid", "user")]
+    parts += [str(os.getpriority(os.PRIO_PROCESS, 0)), str(os.getegid()), str(sorted(os.getgroups()))]
+    for path in ("/proc/self/limits", "/proc/self/cgroup"):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            parts.append(file.read())
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
+        parts += [line for line in file if line.startswith("Cap")]
     text = "\0".join(parts).encode()
     return f"{zlib.crc32(text):08x}{zlib.adler32(text) & 0xFFFF:04x}"
 

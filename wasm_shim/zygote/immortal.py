@@ -21,8 +21,8 @@ def immortalise() -> int:
     count = _immortal_count()
     if not count:
         return 0
+    pending: list[Any] = gc.get_objects()  # before `found`, which must not be among them
     found: dict[int, Any] = {}  # holds each: the memory of one that was freed meanwhile would not be its own
-    pending: list[Any] = gc.get_objects()
     while pending:
         thing = pending.pop()
         if id(thing) not in found:
@@ -42,7 +42,7 @@ def _immortal_count() -> int:
     """The reference count of None, or 0 where counts are not kept as PEP 683 has it on 64-bit CPython."""
     probe = object()
     plain = _count_at(id(probe)).value == sys.getrefcount(probe) - 1  # free-threaded builds keep it elsewhere
-    if sys.version_info < (3, 12) or sys.implementation.name != "cpython" or not plain:
+    if not (3, 12) <= sys.version_info < (3, 14) or sys.implementation.name != "cpython" or not plain:
         return 0
     counts = {_count_at(id(thing)).value for thing in (None, True, False)}
     return counts.pop() if len(counts) == 1 else 0

@@ -26,6 +26,7 @@ from wasm_shim.zygote.lock import StartLock
 
 LISTENER: Final = 3
 _IDLE_SECONDS: Final = 600.0
+_LEAST_IDLE: Final = 0.1  # 0 would mean not to wait at all
 _PATIENCE: Final = 1.0  # seconds that a client may take for its request, as others wait behind it
 _MAX_DESCRIPTORS: Final = 4
 _PEER_SIZE: Final = 12  # of struct ucred {pid, uid, gid}
@@ -34,7 +35,11 @@ _PEER_SIZE: Final = 12  # of struct ucred {pid, uid, gid}
 def main() -> None:
     """Serve until idle. Argument: the path of the socket."""
     try:
+        idle = max(float(os.environ.get("WASM_SHIM_ZYGOTE_IDLE") or _IDLE_SECONDS), _LEAST_IDLE)
         forge = make_forge(Host())
+    except ValueError:
+        sys.stderr.write("WASM_SHIM_ZYGOTE_IDLE is no number; set it to seconds\n")
+        sys.exit(1)
     except (WasmShimError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(1)
@@ -43,7 +48,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps pod shims: nobody asks for their exit
     os.dup2(0, 2)  # the starter sees the end of its pipe and knows that we are ready
-    zygote = Zygote(sys.argv[1], socket.socket(fileno=LISTENER), forge)
+    zygote = Zygote(sys.argv[1], socket.socket(fileno=LISTENER), forge, idle)
     gc.collect()
     immortalise()
     gc.freeze()  # what is loaded now is shared by all pods: the collector must not touch it
@@ -54,9 +59,10 @@ def main() -> None:
 class Zygote:
     """The fork server."""
 
-    def __init__(self, path: str, listener: socket.socket, forge: Forge) -> None:
+    def __init__(self, path: str, listener: socket.socket, forge: Forge, idle: float) -> None:
+        """`idle` is in seconds."""
         self._path, self._listener, self._forge = path, listener, forge
-        listener.settimeout(float(os.environ.get("WASM_SHIM_ZYGOTE_IDLE") or _IDLE_SECONDS))
+        listener.settimeout(idle)
 
     def run(self) -> None:
         """Fork pod shims until nobody has asked for a while and none is left."""
