@@ -89,7 +89,7 @@ class PodShim:
 
     def _note(self, state: TaskState) -> None:
         """Only the end is written down; while the shim lives, it answers for the rest."""
-        if state.exit and not self._request.remove:
+        if state.exit:
             try:
                 self._record().write_state(exit_status=state.exit.status, exited_at=state.exit.at)
             except OSError as error:  # a full disk: the client gets the status all the same
