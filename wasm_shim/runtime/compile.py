@@ -56,12 +56,13 @@ class Compilation:
         """
         try:
             status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-            if status == -signal.SIGABRT:
+            report = os.pread(self._report, os.fstat(self._report).st_size, 0)  # what it wrote to stderr, if it died
+            if status == -signal.SIGABRT and b"is not implemented" in report:
                 raise InvalidArgument(f"cannot run {self._name}: {_ABORTED}")
             if status != 0:
                 how = f"was ended by signal {-status}" if status < 0 else f"failed with exit status {status}"
                 raise Unavailable(f"the compiler {how} while it compiled {self._name}; run it again")
-            return self._file(json.loads(os.pread(self._report, os.fstat(self._report).st_size, 0)))
+            return self._file(json.loads(report))
         except ValueError as error:
             raise Internal(f"the compiler's report on {self._name} is damaged: {error}; run it again") from error
         finally:
