@@ -1,8 +1,8 @@
 """One thread's event loop: callbacks for readable and writable descriptors, timers and queued calls.
 
-The zygote and the pod shim live on it, because asyncio would cost every pod more than a megabyte.
-After a fork the child makes its own loop and closes the inherited one without unwatching anything: the epoll
-instance is shared, so an unwatch in the child would take the parent's watch away.
+The pod shim and `wasm-shim run` live on it, because asyncio would cost every pod more than a megabyte.
+A forked child must not unwatch anything of an inherited loop: the epoll instance is shared, so that would take
+the parent's watch away.
 """
 
 from __future__ import annotations

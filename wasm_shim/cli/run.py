@@ -150,6 +150,10 @@ class _Foreground:
 
         self._client.call(messages.TASK_SERVICES[0], method, message.encode(), answered)
 
+    def _tell(self, method: str, message: Message) -> None:
+        """Call a method whose answer changes nothing here."""
+        self._client.call(messages.TASK_SERVICES[0], method, message.encode(), lambda *_: None)
+
     def _failed(self, method: str, error: RpcError) -> None:
         if self._client.closed:
             return  # `_disconnected` is called next
@@ -182,7 +186,7 @@ class _Foreground:
 
     def _shut_down(self) -> None:
         """The shim leaves, and with it the connection: that is the end."""
-        self._client.call(messages.TASK_SERVICES[0], "Shutdown", b"", lambda *_: None)
+        self._tell("Shutdown", messages.ShutdownRequest())
 
     def _disconnected(self) -> None:
         if self._outcome is None:
@@ -201,13 +205,11 @@ class _Foreground:
                 self._outcome = 128 + number
                 self._client.close()
             else:
-                kill = messages.KillRequest(id=self._record.id, signal=number)
-                self._client.call(messages.TASK_SERVICES[0], "Kill", kill.encode(), lambda *_: None)
+                self._tell("Kill", messages.KillRequest(id=self._record.id, signal=number))
 
     def _resize(self) -> None:
         columns, rows = window_size()
         if columns:
-            resize = messages.ResizePtyRequest(id=self._record.id, width=columns, height=rows)
-            self._client.call(messages.TASK_SERVICES[0], "ResizePty", resize.encode(), lambda *_: None)
+            self._tell("ResizePty", messages.ResizePtyRequest(id=self._record.id, width=columns, height=rows))
 
 

@@ -19,7 +19,6 @@ class Streams:
     def __init__(self, loop: EventLoop, *, interactive: bool, terminal: bool) -> None:
         """With `terminal`, the guest has one stream for both outputs."""
         self._loop = loop
-        self._ours: list[int] = []  # descriptors that we read from or write to while copying
         self._handed_over: list[int] = []  # the guest's ends, to be closed once the guest has them
         self._copiers: list[tuple[int, int]] = []
         self._outputs: dict[int, Copier] = {}  # those that still run, by what they read

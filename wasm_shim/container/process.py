@@ -119,11 +119,7 @@ class _Child:
         """Stdio, the control socket and the program's file stay open, and nothing else of the shim."""
         for number, descriptor in enumerate(stdio):
             os.dup2(descriptor, number, inheritable=False)
-        first = 3
-        for kept in sorted({self._control, *self._kept}):
-            os.closerange(first, kept)
-            first = kept + 1
-        os.closerange(first, 1 << 30)
+        calls.close_descriptors_except({self._control, *self._kept})
 
     def _build(self) -> None:
         forge, plan = self._forge, self._plan

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import struct
+from collections.abc import Iterable
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_ulong
 from typing import Any, Final
 
@@ -23,7 +24,6 @@ MS_PRIVATE: Final = 0x40000
 MNT_DETACH: Final = 2
 
 _PR_SET_PDEATHSIG: Final = 1
-_PR_SET_DUMPABLE: Final = 4
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _SYS_PIVOT_ROOT: Final = 155
@@ -81,9 +81,13 @@ def set_no_new_privileges() -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-def forbid_core_dumps() -> None:
-    """No core files and no ptrace by others of the same user."""
-    _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+def close_descriptors_except(kept: Iterable[int]) -> None:
+    """Close every descriptor above 2 but these."""
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, 1 << 30)
 
 
 def drop_capabilities() -> None:

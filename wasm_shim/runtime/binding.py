@@ -36,7 +36,6 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wasi_config_set_argv": (_B, (_P, _N, _P)),
     "wasi_config_set_env": (_B, (_P, _N, _P, _P)),
     "wasi_config_set_stdin_file": (_B, (_P, _S)),
-    "wasi_config_set_stdin_bytes": (None, (_P, _P)),
     "wasi_config_set_stdout_file": (_B, (_P, _S)),
     "wasi_config_set_stderr_file": (_B, (_P, _S)),
     "wasi_config_inherit_stdin": (None, (_P,)),

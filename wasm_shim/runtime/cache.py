@@ -66,7 +66,7 @@ class ProgramCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise storage_error(error, _WHAT, self.directory, _REMEDY) from error
+            raise self.failure(error) from error
         return None
 
     def unnamed(self) -> int:
@@ -77,7 +77,7 @@ class ProgramCache:
         except OSError as error:
             if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):  # older overlayfs, NFS
                 return os.memfd_create("program")
-            raise storage_error(error, _WHAT, self.directory, _REMEDY) from error
+            raise self.failure(error) from error
         finally:
             os.close(directory)
 
@@ -89,7 +89,7 @@ class ProgramCache:
             _link(description, f"{self.directory}/{key}.json")
             _link(code, self.path(key))  # last: its name says that both are there
         except OSError as error:
-            raise storage_error(error, _WHAT, self.directory, _REMEDY) from error
+            raise self.failure(error) from error
         finally:
             os.close(description)
         return Compiled(program, self.path(key))
@@ -100,7 +100,7 @@ class ProgramCache:
         try:
             return os.open("lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
         except OSError as error:
-            raise storage_error(error, _WHAT, self.directory, _REMEDY) from error
+            raise self.failure(error) from error
         finally:
             os.close(directory)
 

@@ -14,6 +14,7 @@ from wasm_shim.container.process import Forge
 from wasm_shim.container.runner import GuestRunner
 from wasm_shim.errors import WasmShimError
 from wasm_shim.eventloop import EventLoop
+from wasm_shim.kernel.calls import close_descriptors_except
 from wasm_shim.records import Record, record_of
 from wasm_shim.runtime.cache import ProgramCache
 from wasm_shim.shim.service import TaskService
@@ -53,11 +54,7 @@ def _shed_inheritance(keep: set[int]) -> None:
 
     The zygote has default signals, no umask to undo, / as its directory and an environment without secrets.
     """
-    first = 3
-    for descriptor in sorted(keep):
-        os.closerange(first, descriptor)
-        first = descriptor + 1
-    os.closerange(first, 1 << 30)
+    close_descriptors_except(keep)
     os.setsid()
     signal(SIGCHLD, SIG_DFL)  # the zygote's children need no reaping, ours do
 
