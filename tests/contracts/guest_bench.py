@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.contracts.bench import told_of
 from tests.contracts.memory_runner import BROKEN, ENDS, RUNS, run_until
 from tests.contracts.tasks import SCENARIOS, SEVERAL_PROCESSES
 from wasm_shim.container.process import make_forge
@@ -18,10 +19,12 @@ from wasm_shim.guest import Image
 from wasm_shim.runtime.cache import ProgramCache
 from wasm_shim.runtime.host import Host
 from wasm_shim.task.manager import TaskManager
-from wasm_shim.task.ports import Creation, TaskState
+from wasm_shim.task.ports import Creation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from wasm_shim.task.events import TaskEvent
 
 GUESTS = Path(__file__).resolve().parents[1] / "guests"
 DESCRIPTORS = Path("/proc/self/fd")
@@ -38,7 +41,7 @@ class GuestBench:
         self.loop = EventLoop()
         self._directory = directory
         cache = ProgramCache(str(directory / "cache"), forge.host.engine_id)
-        self.seen: list[TaskState] = []
+        self.seen: list[TaskEvent] = []
         self.manager = TaskManager(GuestRunner(self.loop, forge, cache), self.seen.append)
 
     def creation(self, id_: str, program: str) -> Creation:
@@ -72,7 +75,7 @@ def main() -> None:
         pass  # every child has been reaped
     else:
         sys.exit("a process is left")
-    programs = len({state.creation.id for state in bench.seen})  # each keeps its program mapped, and the file open
+    programs = len({told_of(event) for event in bench.seen})  # each keeps its program mapped, and the file open
     left = len(list(DESCRIPTORS.iterdir())) - before
     if left > 2 * programs:
         sys.exit(f"{left} descriptors are left of {programs} tasks")

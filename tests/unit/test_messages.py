@@ -17,7 +17,17 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wasm_shim.api import events_pb2, forward_pb2, process_pb2, run_options_pb2, shared_pb2, task_pb2, ttrpc_pb2
+from wasm_shim.api import (
+    events_pb2,
+    forward_pb2,
+    process_pb2,
+    run_options_pb2,
+    runc_options_pb2,
+    runtime_options_pb2,
+    shared_pb2,
+    task_pb2,
+    ttrpc_pb2,
+)
 from wasm_shim.ttrpc import envelope, events, well_known
 from wasm_shim.ttrpc import task as messages
 from wasm_shim.ttrpc.protobuf import Message
@@ -28,6 +38,10 @@ GENERATED = (events_pb2, forward_pb2, process_pb2, run_options_pb2, shared_pb2, 
 DESCRIPTORS: dict[str, Descriptor] = {
     name: descriptor for module in GENERATED for name, descriptor in module.DESCRIPTOR.message_types_by_name.items()
 } | {cls.DESCRIPTOR.name: cls.DESCRIPTOR for cls in (any_pb2.Any, empty_pb2.Empty, timestamp_pb2.Timestamp)}
+# Two that are both called Options.
+for name, module in (("RuncOptions", runc_options_pb2), ("RuntimeOptions", runtime_options_pb2)):
+    DESCRIPTORS[name] = module.DESCRIPTOR.message_types_by_name["Options"]
+NAMES = {descriptor.full_name: name for name, descriptor in DESCRIPTORS.items()}
 OURS: dict[str, type[Message]] = {
     name: value
     for module in (messages, events, well_known, envelope)
@@ -50,7 +64,7 @@ SCALARS: dict[int, st.SearchStrategy[Any]] = {
 
 def ours_for(descriptor: Descriptor) -> type[Message]:
     """Our class for a message; the entries of a map are KeyValues."""
-    return OURS["KeyValue" if descriptor.GetOptions().map_entry else descriptor.name]
+    return OURS["KeyValue" if descriptor.GetOptions().map_entry else NAMES[descriptor.full_name]]
 
 
 def values(field: FieldDescriptor) -> st.SearchStrategy[Any]:
@@ -171,6 +185,12 @@ def test_events_are_packed_under_their_full_name() -> None:
         assert kind(container_id="c").pack().type_url == DESCRIPTORS[kind.__name__].full_name
         assert kind.TOPIC.startswith("/tasks/")
     assert len({kind.TOPIC for kind in kinds}) == len(kinds)
+
+
+@pytest.mark.parametrize("kind", [messages.RuncOptions, messages.RuntimeOptions])
+def test_options_have_containerds_names(kind: type[messages.RuncOptions] | type[messages.RuntimeOptions]) -> None:
+    """containerd packs options under their full protobuf name, which is how we know them."""
+    assert DESCRIPTORS[kind.__name__].full_name == kind.TYPE_URL
 
 
 def test_google_unpacks_our_options() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wasm_shim.container.plan import Plan, make_plan
+from wasm_shim.container.plan import Plan, make_plan, make_rooted_plan
 from wasm_shim.container.spec import Spec
 from wasm_shim.errors import InvalidArgument, NotFound
 from wasm_shim.guest import Image, Mount, Preopen
@@ -249,3 +249,25 @@ def test_call_and_terminal_are_handed_on() -> None:
     spec = Spec(WORDS, (), "/", terminal=True, mounts=())
     guest = make_plan(spec, IMAGE, "add(1, 2)", private_mounts=True).guest
     assert (guest.call, guest.terminal) == ("add(1, 2)", True)
+
+
+# With a root file system
+
+
+@pytest.mark.parametrize("cwd", ["/", "//", "/srv/..", "/."])
+def test_rooted_guest_opens_its_root(cwd: str) -> None:
+    """The tree is one preopen, whatever is mounted in it; the program is a file of it, known by its argument."""
+    spec = Spec(WORDS, (("A", "1"),), cwd, terminal=True, mounts=(Mount("/nowhere", "/data", True),))
+    plan = make_rooted_plan(spec, "add(1, 2)")
+    assert (plan.program, plan.name, plan.mounts) == ("", "/app.wasm", ())
+    assert plan.guest.preopens == (Preopen("/", "/", writable=True),)
+    assert (plan.guest.arguments, plan.guest.environment) == (WORDS, (("A", "1"),))
+    assert (plan.guest.call, plan.guest.terminal) == ("add(1, 2)", True)
+
+
+@pytest.mark.parametrize("cwd", ["/srv/data", "//srv/./data/", "/srv/x/../data"])
+def test_rooted_guest_opens_its_working_directory(cwd: str) -> None:
+    """Relative paths begin there; it is opened after the root under its own name."""
+    plan = make_rooted_plan(Spec(WORDS, (), cwd, terminal=False, mounts=()), "")
+    assert plan.guest.preopens[-1] == Preopen("/srv/data", ".", writable=True)
+    assert plan.guest.preopens[0] == Preopen("/", "/", writable=True)

@@ -5,152 +5,32 @@ from __future__ import annotations
 import functools
 import re
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.contracts.memory_runner import BROKEN, ENDS, RUNS, MemoryBench
+from tests.contracts.memory_runner import BROKEN, ENDS, METRICS
+from tests.contracts.service_bench import V2, V3, Service
 from wasm_shim import errors
 from wasm_shim.errors import WasmShimError
+from wasm_shim.guest import Image
 from wasm_shim.shim.convert import timestamp
-from wasm_shim.shim.service import TaskService
-from wasm_shim.task.ports import Creating, Creation, Exit
+from wasm_shim.task.ports import Creating, Creation, Exit, RootMount
 from wasm_shim.ttrpc import task as messages
 from wasm_shim.ttrpc.codes import code_of, error_of
 from wasm_shim.ttrpc.envelope import Code
 from wasm_shim.ttrpc.well_known import Any as AnyMessage
+from wasm_shim.ttrpc.well_known import Mount
 from wasm_shim.version import VERSION
 
-if TYPE_CHECKING:
-    from wasm_shim.ttrpc.protobuf import Message
-
-V3, V2 = messages.TASK_SERVICES
-METHODS = {
-    "Create": messages.CreateTaskRequest,
-    "Start": messages.StartRequest,
-    "State": messages.StateRequest,
-    "Wait": messages.WaitRequest,
-    "Kill": messages.KillRequest,
-    "Pids": messages.PidsRequest,
-    "CloseIO": messages.CloseIORequest,
-    "ResizePty": messages.ResizePtyRequest,
-    "Delete": messages.DeleteRequest,
-    "Connect": messages.ConnectRequest,
-    "Shutdown": messages.ShutdownRequest,
-}
-NOT_SERVED = ("Pause", "Resume", "Exec", "Update", "Stats", "Checkpoint", "", "create", "Nonsense")
-REFUSALS = {Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.ALREADY_EXISTS, Code.FAILED_PRECONDITION}
-EVERY_METHOD = pytest.mark.parametrize("method", METHODS)
-
-
-class RecordedReply:
-    """Remembers its answer, and that there was only one."""
-
-    def __init__(self) -> None:
-        self.payload: bytes | None = None
-        self.failure: tuple[int, str] | None = None
-
-    @property
-    def answered(self) -> bool:
-        return self.payload is not None or self.failure is not None
-
-    def send(self, payload: bytes) -> None:
-        assert not self.answered
-        self.payload = payload
-
-    def fail(self, code: int, message: str) -> None:
-        assert not self.answered
-        self.failure = code, message
-
-
-class Service(MemoryBench):
-    """The service over a memory runner."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.left = 0
-        self.service = TaskService(self.manager, self._leave)
-
-    def _leave(self) -> None:
-        self.left += 1
-
-    def raw(self, method: str, payload: bytes, service: str = V3) -> RecordedReply:
-        reply = RecordedReply()
-        self.service.handle(service, method, payload, reply)  # type: ignore[arg-type] # it has all that is used
-        return reply
-
-    def ask(self, method: str, **fields: Any) -> RecordedReply:
-        return self.raw(method, METHODS[method](**fields).encode())
-
-    def answer(self, method: str, kind: type[Message], **fields: Any) -> Any:
-        """The decoded answer, waited for."""
-        reply = self.ask(method, **fields)
-        self.until(lambda: reply.answered)
-        assert reply.payload is not None, reply.failure
-        return kind.decode(reply.payload)
-
-    def create(self, program: str = RUNS, **fields: Any) -> int:
-        options = AnyMessage(
-            type_url=messages.RunOptions.TYPE_URL, value=messages.RunOptions(program=program).encode()
-        )
-        request = {"id": "one", "bundle": "/b", "options": options} | fields
-        made: messages.CreateTaskResponse = self.answer("Create", messages.CreateTaskResponse, **request)
-        return made.pid
+NOT_SERVED = ("Exec", "Checkpoint", "", "create", "Nonsense")
 
 
 @pytest.fixture
 def service() -> Service:
     return Service()
-
-
-@EVERY_METHOD
-@settings(max_examples=50)
-@given(payload=st.binary(max_size=40))
-@example(payload=b"\x0a\x05ab")
-@example(payload=b"\x0a\x01\xff")
-def test_any_bytes(method: str, payload: bytes) -> None:
-    """Bytes of any kind are answered or wait, and nothing ever comes out of handle."""
-    service = Service()
-    service.create(id="one")
-    reply = service.raw(method, payload)
-    if reply.failure:
-        code, message = reply.failure
-        assert code in REFUSALS
-        assert message
-
-
-def requests(kind: type[Message]) -> st.SearchStrategy[bytes]:
-    """Requests whose fields hold what nobody would send, often for the task that is there."""
-    words = st.sampled_from(["one", "two", ""]) | st.text(max_size=5)
-    numbers = st.sampled_from([0, 9, 15, 64, 65, 65535, 65536, (1 << 32) - 1])
-    named = {"id": words, "exec_id": st.sampled_from(["", "", "x"]), "signal": numbers, "width": numbers}
-    known = {name: strategy for name, strategy in named.items() if name in kind.__annotations__}
-    return st.builds(kind, **known).map(lambda made: made.encode())
-
-
-@EVERY_METHOD
-@settings(max_examples=50)
-@given(data=st.data(), started=st.booleans())
-def test_any_values(method: str, data: st.DataObject, started: bool) -> None:  # noqa: FBT001 - drawn
-    """Well-formed requests with any values are answered or wait, whatever the task's status."""
-    service = Service()
-    service.create()
-    if started:
-        service.ask("Start", id="one")
-    reply = service.raw(method, data.draw(requests(METHODS[method])))
-    if reply.failure:
-        assert reply.failure[0] in REFUSALS
-
-
-@EVERY_METHOD
-def test_rejects_malformed_requests(service: Service, method: str) -> None:
-    """A request that cannot be read is INVALID_ARGUMENT and named."""
-    assert service.raw(method, b"\x0a\xff").failure is not None
-    code, message = service.raw(method, b"\x0a\xff").failure or (0, "")
-    assert code == Code.INVALID_ARGUMENT
-    assert message.startswith(f"cannot read the request of {method}: ")
 
 
 @pytest.mark.parametrize("method", NOT_SERVED)
@@ -226,10 +106,94 @@ def test_rejects_incomplete_creations(service: Service, fields: dict[str, Any]) 
     assert service.manager.empty
 
 
-def test_options_of_others_are_left_alone(service: Service) -> None:
-    """containerd's own options are none of ours."""
-    assert service.create(options=AnyMessage(type_url="runtimeoptions.v1.Options", value=b"\xff")) > 0
-    assert service.create(id="two", options=None) > 0
+def test_creation_is_passed_on(service: Service) -> None:
+    """Mounts of the root, streams and terminal reach the runner as they were sent."""
+    mount = Mount(type="overlay", source="overlay", target="", options=["lowerdir=/l", "ro"])
+    uri = "file:///var/log/x?uid=1"
+    service.create(rootfs=[mount, Mount(type="bind", source="/s", target="t")], stdout=uri, terminal=True)
+    creation = service.manager.state("one").creation
+    expected = RootMount("overlay", "overlay", "", ("lowerdir=/l", "ro")), RootMount("bind", "/s", "t", ())
+    assert creation.rootfs == expected
+    assert (creation.stdout, creation.terminal, creation.systemd_cgroup) == (uri, True, False)
+
+
+def test_creation_without_our_options_has_no_image(service: Service) -> None:
+    """What containerd creates names no program: that is a file of the root file system."""
+    runc = AnyMessage(type_url=messages.RuncOptions.TYPE_URL, value=b"\x48\x01")
+    service.answer("Create", messages.CreateTaskResponse, id="one", bundle="/b", options=runc)
+    creation = service.manager.state("one").creation
+    assert (creation.image, creation.call, creation.systemd_cgroup) == (Image("", ""), "", True)
+
+
+def test_rejects_checkpoints(service: Service) -> None:
+    """A task cannot be made from a checkpoint, and no checkpoint of one; nor a process added."""
+    failure = service.ask("Create", id="one", bundle="/b", checkpoint="/c").failure
+    assert failure == (Code.UNIMPLEMENTED, "wasm-shim restores no checkpoints; create the task without one")
+    for method, words in (("Checkpoint", "writes no checkpoints"), ("Exec", "adds no processes")):
+        code, message = service.raw(method, b"").failure or (0, "")
+        assert (code, words in message) == (Code.UNIMPLEMENTED, True)
+
+
+def test_pause_and_resume(service: Service) -> None:
+    """Pause is answered when the task is frozen, and State tells each status."""
+    service.create()
+    service.ask("Start", id="one")
+    process = service.runner.processes["one"]
+    process.freezes_at_once = False
+    state = functools.partial(service.answer, "State", messages.StateResponse, id="one")
+    reply = service.ask("Pause", id="one")
+    assert (reply.answered, state().status) == (False, messages.Status.PAUSING)
+    process.freeze()
+    assert (reply.payload, state().status) == (b"", messages.Status.PAUSED)
+    assert service.ask("Pause", id="one").failure == (Code.FAILED_PRECONDITION, "cannot pause a paused task")
+    assert service.ask("Delete", id="one").failure == (Code.FAILED_PRECONDITION, "cannot delete a paused task")
+    assert (service.ask("Resume", id="one").payload, state().status) == (b"", messages.Status.RUNNING)
+    assert service.ask("Resume", id="one").failure == (Code.FAILED_PRECONDITION, "cannot resume a running task")
+    reply = service.ask("Pause", id="one")
+    process.refuse_to_freeze()
+    assert (reply.failure or (0,))[0] == Code.FAILED_PRECONDITION
+
+
+def test_update(service: Service) -> None:
+    """The resources reach the process as a document, whatever the type URL says."""
+    service.create()
+    resources = AnyMessage(type_url="types.containerd.io/x", value=b'{"memory": {"limit": 1048576}, "pids": null}')
+    assert service.ask("Update", id="one", resources=resources).payload == b""
+    assert service.runner.processes["one"].resources == [{"memory": {"limit": 1 << 20}, "pids": None}]
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"{", b"[]", b"null", b"1", b"\xff", b"[" * 100_000, b'{"memory": 1}', b'{"a": NaN}']
+)
+def test_rejects_bad_resources(service: Service, value: bytes) -> None:
+    """Resources that are absent or no JSON object are INVALID_ARGUMENT; of an unknown task, NOT_FOUND."""
+    service.create()
+    assert (service.ask("Update", id="one").failure or (0,))[0] == Code.INVALID_ARGUMENT
+    for id_, code in (("one", Code.INVALID_ARGUMENT), ("two", Code.NOT_FOUND)):
+        assert (service.ask("Update", id=id_, resources=AnyMessage(value=value)).failure or (0,))[0] == code
+    assert service.runner.processes["one"].resources == []
+
+
+def test_stats(service: Service) -> None:
+    """What a task uses is handed on unread; when it has gone, it is NOT_FOUND."""
+    service.create()
+    stats = service.answer("Stats", messages.StatsResponse, id="one").stats
+    assert (stats.type_url, stats.value) == (METRICS, b"\n\x00")
+    service.ask("Kill", id="one", signal=9)
+    service.answer("Wait", messages.WaitResponse, id="one")
+    assert (service.ask("Stats", id="one").failure or (0,))[0] == Code.NOT_FOUND
+
+
+def test_kill_all_and_several_pids(service: Service) -> None:
+    """Pids names every process of the task, and a signal to all of them reaches it."""
+    pid = service.create()
+    service.runner.processes["one"].others = (7, 8)
+    processes = service.answer("Pids", messages.PidsResponse, id="one").processes
+    assert [process.pid for process in processes] == [pid, 7, 8]
+    assert service.ask("Kill", id="one", signal=9, all=True).payload == b""
+    assert service.answer("Wait", messages.WaitResponse, id="one").exit_status == 137
+    processes = service.answer("Pids", messages.PidsResponse, id="one").processes
+    assert [process.pid for process in processes] == [pid]
 
 
 def test_failed_creation(service: Service) -> None:
@@ -246,6 +210,28 @@ def test_shutdown_waits_for_the_last_task(service: Service) -> None:
     assert service.left == 0
     service.answer("Delete", messages.DeleteResponse, id="one")
     assert service.ask("Shutdown").payload == b""
+    assert service.left == 1
+
+
+def test_shutdown_is_answered_when_all_is_told(service: Service) -> None:
+    """Everyone who asks waits for the drain, which is asked for once, and is answered before the shim leaves."""
+    service.drains = []
+    replies = [service.ask("Shutdown"), service.ask("Shutdown")]
+    assert ([reply.answered for reply in replies], len(service.drains), service.left) == ([False, False], 1, 0)
+    service.drains.pop()()
+    assert ([reply.payload for reply in replies], service.left) == ([b"", b""], 1)
+
+
+def test_task_that_comes_while_draining_stays(service: Service) -> None:
+    """A shim that was about to leave serves on when it gets another container, and leaves the next time."""
+    service.drains = []
+    reply = service.ask("Shutdown")
+    service.create()
+    service.drains.pop()()
+    assert (reply.payload, service.left) == (b"", 0)
+    service.answer("Delete", messages.DeleteResponse, id="one")
+    service.ask("Shutdown")
+    service.drains.pop()()
     assert service.left == 1
 
 

@@ -9,23 +9,28 @@ import pytest
 from wasm_shim.errors import FailedPrecondition, NotFound, WasmShimError
 from wasm_shim.task.status import TABLE, Status, Verb, next_status
 
-C, R, S = Status.CREATED, Status.RUNNING, Status.STOPPED
+C, R, Z, P, S = Status.CREATED, Status.RUNNING, Status.PAUSING, Status.PAUSED, Status.STOPPED
 REFUSED, GONE = FailedPrecondition, NotFound
-EXPECTED: dict[Verb, tuple[Status | type[WasmShimError], ...]] = {  # in the order C, R, S
-    Verb.START: (R, REFUSED, REFUSED),
-    Verb.EXIT: (S, S, REFUSED),
-    Verb.STATE: (C, R, S),
-    Verb.WAIT: (C, R, S),
-    Verb.KILL: (C, R, GONE),
-    Verb.PIDS: (C, R, S),
-    Verb.CLOSE_IO: (C, R, S),
-    Verb.RESIZE: (C, R, REFUSED),
-    Verb.DELETE: (C, REFUSED, S),
+EXPECTED: dict[Verb, tuple[Status | type[WasmShimError], ...]] = {  # in the order C, R, Z, P, S
+    Verb.START: (R, REFUSED, REFUSED, REFUSED, REFUSED),
+    Verb.EXIT: (S, S, S, S, REFUSED),
+    Verb.STATE: (C, R, Z, P, S),
+    Verb.WAIT: (C, R, Z, P, S),
+    Verb.KILL: (C, R, Z, P, GONE),
+    Verb.PIDS: (C, R, Z, P, S),
+    Verb.CLOSE_IO: (C, R, Z, P, S),
+    Verb.RESIZE: (C, R, Z, P, REFUSED),
+    Verb.PAUSE: (REFUSED, Z, REFUSED, REFUSED, REFUSED),
+    Verb.FROZEN: (REFUSED, REFUSED, P, REFUSED, REFUSED),
+    Verb.RESUME: (REFUSED, REFUSED, REFUSED, R, REFUSED),
+    Verb.UPDATE: (C, R, Z, P, REFUSED),
+    Verb.STATS: (C, R, Z, P, S),
+    Verb.DELETE: (C, REFUSED, REFUSED, REFUSED, S),
 }
 PAIRS = [
     pytest.param(status, verb, outcome, id=f"{verb.name}-{status.name}".lower())
     for verb, outcomes in EXPECTED.items()
-    for status, outcome in zip((C, R, S), outcomes, strict=True)
+    for status, outcome in zip((C, R, Z, P, S), outcomes, strict=True)
 ]
 
 
@@ -57,4 +62,4 @@ def test_stopped_is_the_end() -> None:
         for outcome in verbs.values()
         if isinstance(outcome, Status) and outcome is not status
     }
-    assert reached == {(C, R), (C, S), (R, S)}
+    assert reached == {(C, R), (R, Z), (Z, P), (P, R), (C, S), (R, S), (Z, S), (P, S)}

@@ -20,13 +20,24 @@ from wasm_shim.ttrpc.wire import DecodeError
 from wasm_shim.version import VERSION
 
 Method = Callable[[bytes, Reply], None]
+Drain = Callable[[Callable[[], None]], None]  # calls back when nothing is left to be told
+
+_NOT_SERVED = {
+    "Exec": "wasm-shim adds no processes to a container yet; start another container instead",
+    "Checkpoint": "wasm-shim writes no checkpoints; stop the task and start it again instead",
+}
 
 
 class TaskService:
-    """Serves the tasks of a manager; `shut_down` is called when a client has asked for it and no task is left."""
+    """Serves the tasks of a manager; `shut_down` is called when a client has asked for it and no task is left.
 
-    def __init__(self, manager: TaskManager, shut_down: Callable[[], None]) -> None:
+    Before that, and before the client's answer, `drain` has time to tell others what has happened.
+    """
+
+    def __init__(self, manager: TaskManager, shut_down: Callable[[], None], drain: Drain | None = None) -> None:
         self._manager, self._shut_down = manager, shut_down
+        self._drain: Drain = drain or (lambda drained: drained())
+        self._leaving: list[Reply] = []  # to whoever asked for it, while it drains
         self._methods: dict[str, Method] = {
             "Create": self._create,
             "Start": self._start,
@@ -36,6 +47,10 @@ class TaskService:
             "Pids": self._pids,
             "CloseIO": self._close_io,
             "ResizePty": self._resize_pty,
+            "Pause": self._pause,
+            "Resume": self._resume,
+            "Update": self._update,
+            "Stats": self._stats,
             "Delete": self._delete,
             "Connect": self._connect,
             "Shutdown": self._shutdown,
@@ -45,17 +60,18 @@ class TaskService:
         """Serve one request; the reply may come later."""
         try:
             if service not in messages.TASK_SERVICES or method not in self._methods:
-                raise Unimplemented(f"{service}/{method} is not served by wasm-shim {VERSION}")
+                sentence = f"{service}/{method} is not served by wasm-shim {VERSION}"
+                raise Unimplemented(_NOT_SERVED.get(method, sentence))
             self._methods[method](payload, reply)
         except DecodeError as error:
             reply.fail(Code.INVALID_ARGUMENT, f"cannot read the request of {method}: {error}")
         except WasmShimError as error:
-            reply.fail(code_of(error), error.message)
+            _refuse(reply, error)
 
     def _create(self, payload: bytes, reply: Reply) -> None:
         def answer(outcome: int | WasmShimError) -> None:
             if isinstance(outcome, WasmShimError):
-                reply.fail(code_of(outcome), outcome.message)
+                _refuse(reply, outcome)
             else:
                 _send(reply, messages.CreateTaskResponse(pid=outcome))
 
@@ -79,7 +95,7 @@ class TaskService:
     def _kill(self, payload: bytes, reply: Reply) -> None:
         request = messages.KillRequest.decode(payload)
         _only_init(request.exec_id)
-        self._manager.kill(request.id, request.signal)
+        self._manager.kill(request.id, request.signal)  # to `all` is the same: a guest is one process
         _send(reply, Empty())
 
     def _pids(self, payload: bytes, reply: Reply) -> None:
@@ -101,6 +117,29 @@ class TaskService:
         self._manager.resize(request.id, request.width, request.height)
         _send(reply, Empty())
 
+    def _pause(self, payload: bytes, reply: Reply) -> None:
+        def answer(error: WasmShimError | None) -> None:
+            if error:
+                _refuse(reply, error)
+            else:
+                _send(reply, Empty())
+
+        self._manager.pause(messages.PauseRequest.decode(payload).id, answer)
+
+    def _resume(self, payload: bytes, reply: Reply) -> None:
+        self._manager.resume(messages.ResumeRequest.decode(payload).id)
+        _send(reply, Empty())
+
+    def _update(self, payload: bytes, reply: Reply) -> None:
+        request = messages.UpdateTaskRequest.decode(payload)
+        self._manager.state(request.id)  # NotFound, before anything is said of the resources
+        self._manager.update(request.id, convert.resources_of(request.resources))
+        _send(reply, Empty())
+
+    def _stats(self, payload: bytes, reply: Reply) -> None:
+        request = messages.StatsRequest.decode(payload)
+        _send(reply, convert.stats_response(self._manager.stats(request.id)))
+
     def _delete(self, payload: bytes, reply: Reply) -> None:
         request = messages.DeleteRequest.decode(payload)
         _only_init(request.exec_id)
@@ -113,13 +152,27 @@ class TaskService:
 
     def _shutdown(self, payload: bytes, reply: Reply) -> None:
         messages.ShutdownRequest.decode(payload)
-        _send(reply, Empty())
-        if self._manager.empty:  # containerd may ask while other containers of the pod live
-            self._shut_down()
+        if not self._manager.empty:  # containerd may ask while other containers of the pod live
+            _send(reply, Empty())
+            return
+        self._leaving.append(reply)
+        if len(self._leaving) == 1:
+            self._drain(self._drained)
+
+    def _drained(self) -> None:
+        replies, self._leaving = self._leaving, []
+        if self._manager.empty:  # still: one may have been created meanwhile
+            self._shut_down()  # first: who has the answer may start a shim at the same place
+        for reply in replies:
+            _send(reply, Empty())
 
 
 def _send(reply: Reply, message: Message) -> None:
     reply.send(message.encode())
+
+
+def _refuse(reply: Reply, error: WasmShimError) -> None:
+    reply.fail(code_of(error), error.message)
 
 
 def _only_init(exec_id: str) -> None:

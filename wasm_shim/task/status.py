@@ -1,8 +1,9 @@
 """Which verb a task allows in which status, and what it becomes: the one table, pure.
 
-A task is CREATED (its process waits behind its wall), RUNNING, then STOPPED; deleted is absence, not a status.
-The refusals are those that containerd and its clients expect of runc's shim (cmd/containerd-shim-runc-v2,
-process/init_state.go): kill of a stopped task is NotFound, which means "there is nothing left to kill".
+A task is CREATED (its process waits behind its wall), RUNNING, perhaps PAUSING and PAUSED, then STOPPED; deleted is
+absence, not a status. The refusals are those that containerd and its clients expect of runc's shim
+(cmd/containerd-shim-runc-v2, process/init_state.go): kill of a stopped task is NotFound, which means "there is
+nothing left to kill".
 """
 
 import enum
@@ -15,6 +16,8 @@ class Status(enum.Enum):
 
     CREATED = "created"
     RUNNING = "running"
+    PAUSING = "pausing"  # the kernel has been asked to freeze it, and is at it
+    PAUSED = "paused"
     STOPPED = "stopped"
 
 
@@ -29,45 +32,43 @@ class Verb(enum.Enum):
     PIDS = "pids"
     CLOSE_IO = "close the stdin of"
     RESIZE = "resize the terminal of"
+    PAUSE = "pause"
+    FROZEN = "freeze"  # what PAUSE asked for has come true
+    RESUME = "resume"
+    UPDATE = "update"
+    STATS = "measure"
     DELETE = "delete"
 
 
 _Outcome = Status | type[WasmShimError]
 
+# While it lives, these change nothing.
+_ALIVE = (Verb.STATE, Verb.WAIT, Verb.KILL, Verb.PIDS, Verb.CLOSE_IO, Verb.RESIZE, Verb.UPDATE, Verb.STATS)
+
+
+def _row(status: Status, same: tuple[Verb, ...], **others: _Outcome) -> dict[Verb, _Outcome]:
+    """One status: `same` verbs leave it, `others` are named by their outcome, the rest are refused."""
+    row: dict[Verb, _Outcome] = dict.fromkeys(Verb, FailedPrecondition)
+    row.update(dict.fromkeys(same, status))
+    row.update({Verb[name]: outcome for name, outcome in others.items()})
+    return row
+
+
 TABLE: dict[Status, dict[Verb, _Outcome]] = {
-    Status.CREATED: {
-        Verb.START: Status.RUNNING,
-        Verb.EXIT: Status.STOPPED,
-        Verb.STATE: Status.CREATED,
-        Verb.WAIT: Status.CREATED,
-        Verb.KILL: Status.CREATED,
-        Verb.PIDS: Status.CREATED,
-        Verb.CLOSE_IO: Status.CREATED,
-        Verb.RESIZE: Status.CREATED,
-        Verb.DELETE: Status.CREATED,  # the process that waits is killed first
-    },
-    Status.RUNNING: {
-        Verb.START: FailedPrecondition,
-        Verb.EXIT: Status.STOPPED,
-        Verb.STATE: Status.RUNNING,
-        Verb.WAIT: Status.RUNNING,
-        Verb.KILL: Status.RUNNING,
-        Verb.PIDS: Status.RUNNING,
-        Verb.CLOSE_IO: Status.RUNNING,
-        Verb.RESIZE: Status.RUNNING,
-        Verb.DELETE: FailedPrecondition,
-    },
-    Status.STOPPED: {
-        Verb.START: FailedPrecondition,
-        Verb.EXIT: FailedPrecondition,
-        Verb.STATE: Status.STOPPED,
-        Verb.WAIT: Status.STOPPED,
-        Verb.KILL: NotFound,
-        Verb.PIDS: Status.STOPPED,
-        Verb.CLOSE_IO: Status.STOPPED,
-        Verb.RESIZE: FailedPrecondition,
-        Verb.DELETE: Status.STOPPED,
-    },
+    Status.CREATED: _row(
+        Status.CREATED,
+        (*_ALIVE, Verb.DELETE),  # to delete it, the process that waits is killed first
+        START=Status.RUNNING,
+        EXIT=Status.STOPPED,
+    ),
+    Status.RUNNING: _row(Status.RUNNING, _ALIVE, EXIT=Status.STOPPED, PAUSE=Status.PAUSING),
+    Status.PAUSING: _row(Status.PAUSING, _ALIVE, EXIT=Status.STOPPED, FROZEN=Status.PAUSED),
+    Status.PAUSED: _row(Status.PAUSED, _ALIVE, EXIT=Status.STOPPED, RESUME=Status.RUNNING),
+    Status.STOPPED: _row(
+        Status.STOPPED,
+        (Verb.STATE, Verb.WAIT, Verb.PIDS, Verb.CLOSE_IO, Verb.STATS, Verb.DELETE),
+        KILL=NotFound,
+    ),
 }
 
 

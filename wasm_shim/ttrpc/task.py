@@ -1,7 +1,7 @@
-"""The messages of containerd's Task service, and the one of our own that travels in them.
+"""The messages of containerd's Task service, and the options that travel in them, one kind being our own.
 
-Field numbers are containerd's (api/runtime/task/v3, api/types), repeated for protoc in proto/. Task v2 and v3 are the
-same on the wire. An empty exec_id means the container's init process.
+Field numbers are containerd's (api/runtime/task/v3, api/types, runc/options, runtimeoptions), repeated for protoc in
+proto/. Task v2 and v3 are the same on the wire. An empty exec_id means the container's init process.
 The event messages are in wasm_shim.ttrpc.events.
 """
 
@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import ClassVar
 
 from wasm_shim.ttrpc.envelope import KeyValue
-from wasm_shim.ttrpc.protobuf import Message, bool_, int32, message, repeated, string, uint32
+from wasm_shim.ttrpc.protobuf import Message, bool_, bytes_, int32, message, repeated, string, uint32
 from wasm_shim.ttrpc.well_known import Any, Mount, Timestamp
 
 TASK_SERVICES = ("containerd.task.v3.Task", "containerd.task.v2.Task")
@@ -242,3 +242,19 @@ class RunOptions(Message):
     program: str = string(1)
     entrypoint: str = string(2)
     invoke: str = string(3)
+
+
+class RuncOptions(Message):
+    """containerd.runc.v1.Options, as far as it means anything to us."""
+
+    TYPE_URL: ClassVar[str] = "containerd.runc.v1.Options"
+    systemd_cgroup: bool = bool_(9)
+
+
+class RuntimeOptions(Message):
+    """runtimeoptions.v1.Options: TOML text, or the path of a file with it, which then counts instead."""
+
+    TYPE_URL: ClassVar[str] = "runtimeoptions.v1.Options"
+    type_url: str = string(1)
+    config_path: str = string(2)
+    config_body: bytes = bytes_(3)

@@ -1,0 +1,91 @@
+"""The pod shim of containerd: the process that serves a pod's tasks and tells containerd of them, put together."""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from wasm_shim.container.process import Forge
+from wasm_shim.container.runner import GuestRunner
+from wasm_shim.eventloop import EventLoop
+from wasm_shim.log import Log
+from wasm_shim.runtime.cache import ProgramCache
+from wasm_shim.shim.publisher import EventPublisher
+from wasm_shim.shim.service import Drain, TaskService
+from wasm_shim.task.manager import TaskManager
+from wasm_shim.ttrpc.server import Server
+
+_DRAIN_SECONDS: Final = 2.0  # containerd waits 3 s for the answer to Shutdown
+
+
+class ContainerdPod(NamedTuple):
+    """What a pod shim needs to know of its pod and its containerd."""
+
+    namespace: str  # containerd's, which events carry
+    id: str  # of the container that the shim was started for
+    address: str  # the path of the socket that it serves
+    containerd: str  # the path of containerd's ttrpc socket, or empty: nobody is told of events
+    programs: str  # the directory of precompiled programs
+    log: str  # the path of the FIFO that containerd reads the log from
+
+
+def serve_pod(forge: Forge, listener: socket.socket, pod: ContainerdPod) -> None:
+    """Serve `listener`, bound to the pod's address, until a client shuts the shim down.
+
+    By then containerd has been told of everything that happened, as long as it listens, and the socket's path is
+    gone. A fault of ours ends it at once and is raised.
+    """
+    loop = EventLoop()
+    journal = Log(pod.log, id=pod.id, namespace=pod.namespace)
+    publisher = EventPublisher(loop, pod.containerd, pod.namespace, journal)
+    runner = GuestRunner(loop, forge, ProgramCache(pod.programs, forge.host.engine_id), journal.warning)
+    manager = TaskManager(runner, publisher.publish)
+    tasks = ServedTasks(loop, listener, pod.address, lambda method, error: journal.error(f"{method}: {error!r}"))
+    tasks.serve(manager, leaving=runner.cancel, drain=lambda drained: publisher.drain(drained, _DRAIN_SECONDS))
+    try:
+        loop.run()
+    except BaseException as error:
+        journal.error(f"fault in the pod shim: {error!r}")
+        raise
+    finally:
+        publisher.close()
+        journal.close()
+        loop.close()
+
+
+class ServedTasks:
+    """The Task service on a listening socket, from its first request to its Shutdown, which stops the loop.
+
+    `report` hears of faults of ours while serving a method; the client has its status already.
+    """
+
+    def __init__(
+        self, loop: EventLoop, listener: socket.socket, address: str, report: Callable[[str, Exception], None]
+    ) -> None:
+        """`address` is the path that `listener` is bound to."""
+        self._loop, self._listener, self._address, self._report = loop, listener, address, report
+        self._ours = _identity(address)
+
+    def serve(self, manager: TaskManager, *, leaving: Callable[[], None], drain: Drain | None = None) -> None:
+        """Begin to serve; before it ends, `drain` (see TaskService), then `leaving` is called."""
+        service = TaskService(manager, self._leave, drain)
+        self._leaving = leaving
+        self._server = Server(self._loop, self._listener, service.handle, on_error=self._report)
+
+    def _leave(self) -> None:
+        self._leaving()
+        if self._ours and _identity(self._address) == self._ours:  # not that of a shim that has taken the place
+            try:
+                os.unlink(self._address)
+            except OSError as error:
+                self._report("Shutdown", error)
+        self._loop.call_soon(lambda: self._server.close(self._loop.stop))  # after the answer, which comes next
+
+
+def _identity(path: str) -> tuple[int, int, int] | None:
+    """What tells a socket from one that was bound later: not the inode alone, whose number is given out again."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None  # somebody tidied up the directory
+    return found.st_dev, found.st_ino, found.st_mtime_ns
