@@ -15,6 +15,13 @@ class Mount(NamedTuple):
     read_only: bool
 
 
+class Tmpfs(NamedTuple):
+    """An empty file system in memory at `target`; `options` are those of tmpfs(5) and mount(8)."""
+
+    target: str
+    options: tuple[str, ...]
+
+
 class Preopen(NamedTuple):
     """A directory that the guest may open: `path` as its process sees it, `name` as the guest does."""
 
@@ -24,7 +31,10 @@ class Preopen(NamedTuple):
 
 
 class Image(NamedTuple):
-    """The one program of the container's image: `path` on the host, `entrypoint` as arguments name it."""
+    """The one program of the container's image: `path` on the host, `entrypoint` as arguments name it.
+
+    Both are empty where the program is a file of the container's root file system.
+    """
 
     path: str
     entrypoint: str

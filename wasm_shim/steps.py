@@ -18,6 +18,8 @@ STEPS: Final = (
     "compiler.locked",  # the compiler holds the program's lock
     "compiler.reported",  # its work is done, it has not ended
     "guest.forked",  # first line of the guest's process
+    "preparer.forked",  # first line of the process that mounts for a container with a root file system
+    "preparer.mounted",  # cgroup and mounts stand, nobody knows yet
     "shim.created",  # the guest is walled in; Create is not answered yet
     "cli.created",  # the task is created, not started
     "cli.started",  # it runs

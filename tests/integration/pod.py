@@ -46,8 +46,8 @@ class Waiting:
 class Pod:
     """A pod shim that belongs to the test, and a bundle for it."""
 
-    def __init__(self, home: Environment, program: Path, *words: str) -> None:
-        """The shim is asked for at the zygote that serves the home."""
+    def __init__(self, home: Environment, program: Path, *words: str, hold: str = "") -> None:
+        """The shim is asked for at the zygote that serves the home; `hold` is the value of steps.VARIABLE."""
         self.bundle = Path(home["XDG_STATE_HOME"], "wasm-shim/containers", ID)
         self.bundle.mkdir(parents=True, mode=0o700)
         process = {"args": ["/program", *words], "cwd": "/", "env": []}
@@ -55,7 +55,7 @@ class Pod:
         runtime = f"{home['XDG_RUNTIME_DIR']}/wasm-shim"
         self.address = f"{runtime}/{ID[:12]}"
         programs = f"{home['XDG_CACHE_HOME']}/wasm-shim/programs"
-        request = SpawnRequest(self.address, str(self.bundle), remove=True, programs=programs, hold="")
+        request = SpawnRequest(self.address, str(self.bundle), remove=True, programs=programs, hold=hold)
         self.owner = spawn_shim(runtime, request, [])
         self.loop = EventLoop()
         self._clients: list[Client] = []

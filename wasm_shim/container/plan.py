@@ -24,12 +24,40 @@ class Plan(NamedTuple):
     mounts: tuple[Mount, ...]
 
 
+def make_rooted_plan(spec: Spec, call: str) -> Plan:
+    """The plan of a container with a root file system: the guest opens what that holds.
+
+    Its mounts are part of the tree, where the kernel keeps those that are read-only so. `program` is empty: it is a
+    file of the tree.
+    """
+    directory = _normal(spec.working_directory)
+    preopens: tuple[Preopen, ...] = (Preopen("/", "/", writable=True),)
+    if directory != "/":
+        preopens += (Preopen(directory, ".", writable=True),)
+    guest = Guest(spec.arguments, spec.environment, preopens, call, spec.terminal)
+    return Plan("", spec.arguments[0], guest, ())
+
+
+def add_top_directories(guest: Guest) -> Guest:
+    """The guest with each directory of the present root that it may read as a preopen by its own name.
+
+    For guests with a working directory: wasi-libc drops `/` and `.` in front of every name, so that these two
+    preopens are one to it, and the last wins. The longest name that fits wins over both: absolute paths lead where
+    they say but for what lies in / itself, relative ones begin in the working directory unless their first name is
+    that of a directory in /. Works on the root of this process.
+    """
+    paths = (f"/{name}" for name in sorted(os.listdir("/")))
+    tops = tuple(path for path in paths if os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK))
+    return guest._replace(preopens=(*guest.preopens, *(Preopen(path, path, writable=True) for path in tops)))
+
+
 def make_plan(spec: Spec, image: Image, call: str, *, private_mounts: bool) -> Plan:
-    """The plan of a container; `private_mounts` tells whether the wall can bind mount.
+    """The plan of a container without a root; `private_mounts` tells whether the wall can bind mount.
 
     Raises NotFound or InvalidArgument with the reason.
     """
-    mounts = tuple(mount._replace(target=_normal(mount.target)) for mount in spec.mounts)
+    binds = (mount for mount in spec.mounts if isinstance(mount, Mount))  # without a root there are no others
+    mounts = tuple(mount._replace(target=_normal(mount.target)) for mount in binds)
     for mount in mounts:
         if not os.path.exists(mount.source):
             raise NotFound(f"mount source {mount.source} does not exist; create it or mount another directory")

@@ -11,8 +11,9 @@ import socket
 import termios
 from typing import Final, NamedTuple, NoReturn
 
-from wasm_shim.container.plan import Plan
+from wasm_shim.container.plan import Plan, add_top_directories
 from wasm_shim.container.wall import (
+    Enclosure,
     Wall,
     close_doors,
     detach_pids,
@@ -51,6 +52,15 @@ def make_forge(host: Host) -> Forge:
     return Forge(host, strongest_wall(), guest_filter())
 
 
+class Job(NamedTuple):
+    """One guest to fork; without an enclosure it gets an empty root with the plan's mounts."""
+
+    plan: Plan
+    loaded: Loaded
+    call: PreparedCall | None
+    enclosure: Enclosure | None
+
+
 class Spawned(NamedTuple):
     """A forked guest: `control` tells READY or FAILED and a reason, and takes GO; EOF ends the guest."""
 
@@ -59,8 +69,8 @@ class Spawned(NamedTuple):
     control: socket.socket
 
 
-def spawn(forge: Forge, plan: Plan, loaded: Loaded, call: PreparedCall | None, stdio: tuple[int, int, int]) -> Spawned:
-    """Fork the guest of a plan; it waits behind its wall for GO. `stdio` stays the caller's.
+def spawn(forge: Forge, job: Job, stdio: tuple[int, int, int]) -> Spawned:
+    """Fork the guest of a job; it waits behind its wall for GO. `stdio` stays the caller's.
 
     Raises Internal when this process has threads, and OSError when the kernel refuses.
     """
@@ -71,11 +81,11 @@ def spawn(forge: Forge, plan: Plan, loaded: Loaded, call: PreparedCall | None, s
     # Blocked across the fork: process 1 of a namespace loses a signal that it neither blocks nor handles.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, DEADLY)
     try:
-        detach_pids(forge.wall)
+        detach_pids(forge.wall, job.enclosure.isolation if job.enclosure else None)
         try:
             pid = os.fork()
             if pid == 0:
-                _Child(forge, plan, loaded, call).run(stdio, theirs.fileno())
+                _Child(forge, job).run(stdio, theirs.fileno())
         finally:
             if forge.wall is Wall.NAMESPACES:
                 calls.setns(own_pids, calls.CLONE_NEWPID)
@@ -89,9 +99,10 @@ def spawn(forge: Forge, plan: Plan, loaded: Loaded, call: PreparedCall | None, s
 class _Child:
     """The guest's process, from the fork to its end."""
 
-    def __init__(self, forge: Forge, plan: Plan, loaded: Loaded, call: PreparedCall | None) -> None:
-        self._forge, self._plan, self._kept = forge, plan, loaded.descriptors
-        self._process = GuestProcess(forge.host, loaded, plan.guest, call)
+    def __init__(self, forge: Forge, job: Job) -> None:
+        self._forge, self._plan, self._enclosure = forge, job.plan, job.enclosure
+        self._kept = [*job.loaded.descriptors, *([job.enclosure.namespace] if job.enclosure else [])]
+        self._loaded, self._call = job.loaded, job.call
 
     def run(self, stdio: tuple[int, int, int], control: int) -> None:
         """Never returns. `control` is read and written, not received and sent: the filter allows no socket calls."""
@@ -99,13 +110,17 @@ class _Child:
         try:
             reached("guest.forked")
             self._keep_descriptors(stdio)
-            self._build()
-            os.write(control, READY)
+            warning = self._build()
+            os.write(control, READY + warning.encode())
         except (OSError, WasmtimeFailure) as error:
             self._give_up(f"cannot wall in the guest: {error}")
         except BaseException as error:  # noqa: BLE001 - a process boundary: nothing may return into the shim's loop
             self._give_up(f"fault while walling in the guest: {error!r}")
-        _thread.start_new_thread(self._guest_thread, ())
+        try:
+            _thread.start_new_thread(self._guest_thread, ())
+        except RuntimeError:  # a limit of processes; nothing may return into the shim's loop
+            write_all(2, b"wasm-shim: the kernel lets the guest have no second thread; raise its limit of processes\n")
+            os._exit(_NOT_STARTED)
         number = signal.sigwait(DEADLY)  # a blocked signal stays pending even for process 1
         os._exit(128 + number)
 
@@ -121,21 +136,30 @@ class _Child:
             os.dup2(descriptor, number, inheritable=False)
         calls.close_descriptors_except({self._control, *self._kept})
 
-    def _build(self) -> None:
-        forge, plan = self._forge, self._plan
+    def _build(self) -> str:
+        """Everything up to the guest's first instruction; a warning for the log, or nothing."""
+        forge, plan, enclosure, warning = self._forge, self._plan, self._enclosure, ""
         if plan.guest.terminal:  # its interrupt key reaches the session that has it as its own
             os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         descriptors = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.umask(0o022)
-        if forge.wall.private_mounts:
+        if enclosure:
+            warning = enclosure.enter()
+            os.close(enclosure.namespace)
+        elif forge.wall.private_mounts:
             enter_private_root(plan.mounts)
-        drop_privileges()
+        drop_privileges(enclosure.isolation.user if enclosure else None)
+        guest = plan.guest
+        if enclosure and len(guest.preopens) > 1:
+            guest = add_top_directories(guest)
+        self._process = GuestProcess(forge.host, self._loaded, guest, self._call)
         os.fchdir(descriptors)  # the guest gets no /proc, but its stdio is opened by name
         os.close(descriptors)
-        close_doors(forge.wall, plan.guest.preopens, forge.seccomp)
+        close_doors(forge.wall, guest.preopens, forge.seccomp)
         # The wall stands: from here on wasmtime starts threads, and each inherits all of it.
         self._process.configure()
+        return warning
 
     def _guest_thread(self) -> None:
         try:

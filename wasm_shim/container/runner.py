@@ -1,132 +1,203 @@
 """Makes guests: bundle to plan, plan to compiled program, program to a forked guest; all on the event loop."""
 
 import os
-import signal
-import time
 from collections.abc import Callable
 
-from wasm_shim.container.plan import Plan, make_plan
-from wasm_shim.container.process import GO, READY, Forge, Spawned, spawn
-from wasm_shim.container.spec import read_bundle
+from wasm_shim.container.cgroup import Cgroup, cgroup_at
+from wasm_shim.container.guest_task import GuestTask, remove_cgroup
+from wasm_shim.container.plan import Plan, make_plan, make_rooted_plan
+from wasm_shim.container.prepare import Preparation, Prepared
+from wasm_shim.container.process import READY, Forge, Job, Spawned, spawn
+from wasm_shim.container.spec import Spec, read_bundle
 from wasm_shim.container.stdio import Stdio
 from wasm_shim.container.terminal import Terminal
-from wasm_shim.errors import FailedPrecondition, Internal, InvalidArgument, ResourceExhausted, WasmShimError
+from wasm_shim.container.wall import Enclosure, Wall
+from wasm_shim.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    ResourceExhausted,
+    WasmShimError,
+)
 from wasm_shim.eventloop import EventLoop
 from wasm_shim.runtime import invoke
 from wasm_shim.runtime.cache import Compiled, ProgramCache, digest
 from wasm_shim.runtime.compile import Compilation
+from wasm_shim.runtime.host import Host, Loaded
 from wasm_shim.runtime.instance import PreparedCall
 from wasm_shim.runtime.program import Program
 from wasm_shim.runtime.source import open_program
 from wasm_shim.steps import reached
-from wasm_shim.task.ports import Creating, Creation, Exit
+from wasm_shim.task.ports import Creating, Creation
+
+Warn = Callable[[str], None]
 
 
 class GuestRunner:
-    """The `task.ports.Runner` of Wasm guests."""
+    """The `task.ports.Runner` of Wasm guests; `warn` hears what is odd and not fatal."""
 
-    def __init__(self, loop: EventLoop, forge: Forge, cache: ProgramCache) -> None:
-        self._loop, self._forge, self._cache = loop, forge, cache
-        self._compiling: set[Compilation] = set()
+    def __init__(self, loop: EventLoop, forge: Forge, cache: ProgramCache, warn: Warn | None = None) -> None:
+        self.loop, self.forge, self.cache, self.warn = loop, forge, cache, warn
+        self.programs = LoadedPrograms(forge.host)
+        self.compiling: set[Compilation] = set()
 
     def create(self, creation: Creation, creating: Creating) -> None:
         """See `task.ports.Runner`: a program that the cache lacks is compiled first, by another process."""
+        making = _Making(self, creation, creating)
         try:
-            _Creation(self._loop, self._forge, self._cache, creation, creating).begin(self._compiling)
+            making.begin()
         except WasmShimError as error:
-            creating.failed(error)
+            making.fail(error)
 
     def cancel(self) -> None:
         """Compile no more: nobody waits for it, and nothing of it shall stay."""
-        for compilation in self._compiling:
+        for compilation in self.compiling:
             compilation.cancel()
 
 
-class _Creation:
-    """One guest on its way from a request to a process behind its wall."""
+class LoadedPrograms:
+    """Programs that are mapped into this process: each once, however many guests it has."""
 
-    def __init__(
-        self, loop: EventLoop, forge: Forge, cache: ProgramCache, creation: Creation, creating: Creating
-    ) -> None:
-        self._loop, self._forge, self._cache = loop, forge, cache
-        self._creation, self._creating = creation, creating
+    def __init__(self, host: Host) -> None:
+        self._host, self._loaded = host, dict[str, Loaded]()
 
-    def begin(self, compiling: set[Compilation]) -> None:
-        """Find the program; raises WasmShimError as long as nothing has been left to the loop.
+    def load(self, compiled: Compiled) -> Loaded:
+        """Map it, or hand out what is mapped; raises Unavailable for a damaged file, OSError."""
+        loaded = self._loaded.get(compiled.path)
+        if loaded is None:
+            loaded = self._loaded[compiled.path] = self._host.load(compiled)
+        return loaded
 
-        A compilation that the program needs is in `compiling` while it lasts.
-        """
-        creation = self._creation
-        spec = read_bundle(creation.bundle)
+
+class _Making:
+    """One guest on its way from a request to a process behind its wall. Each step is called by the one before."""
+
+    def __init__(self, runner: GuestRunner, creation: Creation, creating: Creating) -> None:
+        self._runner, self._creation, self._creating = runner, creation, creating
+        self._loop, self._forge = runner.loop, runner.forge
+        self._cgroup: Cgroup | None = None
+        self._enclosure: Enclosure | None = None
+        self._stdio: Stdio | None = None
+        self._terminal: Terminal | None = None
+
+    def begin(self) -> None:
+        """Read the bundle, and find the program; raises WasmShimError."""
+        spec = read_bundle(self._creation.bundle)
+        if spec.isolation:
+            self._prepare(spec)
+            return
         private = self._forge.wall.private_mounts
-        self._plan = make_plan(spec, creation.image, creation.call, private_mounts=private)
+        self._plan = make_plan(spec, self._creation.image, self._creation.call, private_mounts=private)
         source = open_program(self._plan.program)
         try:
-            key = digest(source)
-            compiled = self._cache.lookup(key)
-            if compiled is None:
-                compilation = Compilation(self._cache, key, source, self._plan.name)
-                compiling.add(compilation)
-                self._loop.watch_read(compilation.pidfd, lambda: self._compiled(compilation, compiling))
-                return
+            self._compile(digest(source), source)
         except OSError as error:
             raise InvalidArgument(f"cannot read {self._plan.program}: {error.strerror}; check the file") from error
         finally:
             os.close(source)
-        self._fork(compiled)
 
-    def _compiled(self, compilation: Compilation, compiling: set[Compilation]) -> None:
-        compiling.discard(compilation)
+    def fail(self, error: WasmShimError) -> None:
+        """Release what there is and tell the reason."""
+        if self._terminal:
+            self._terminal.close()
+        if self._stdio:
+            self._stdio.close()
+        self._close_enclosure()
+        if self._cgroup:
+            remove_cgroup(self._loop, self._cgroup, lambda: self._creating.failed(error))
+        else:
+            self._creating.failed(error)
+
+    def _prepare(self, spec: Spec) -> None:
+        isolation, creation = spec.isolation, self._creation
+        if isolation is None or self._forge.wall is not Wall.NAMESPACES:
+            raise FailedPrecondition("a container with a root file system needs root; run containerd as root")
+        self._plan = make_rooted_plan(spec, creation.call)
+        cgroup = cgroup_at(isolation.cgroup or f"/wasm-shim/{creation.id}", systemd=creation.systemd_cgroup)
+
+        def prepared(outcome: Prepared | WasmShimError) -> None:
+            try:
+                if isinstance(outcome, AlreadyExists):  # the cgroup is another container's
+                    self._cgroup = None
+                if isinstance(outcome, WasmShimError):
+                    raise outcome
+                self._enclosure = Enclosure(isolation, outcome.namespace, cgroup.entrances())
+                try:
+                    self._compile(outcome.digest, outcome.program)
+                finally:
+                    os.close(outcome.program)
+            except WasmShimError as error:
+                self.fail(error)
+
+        try:
+            Preparation(self._loop, spec, isolation, creation.rootfs, cgroup, prepared)
+        except OSError as error:
+            raise ResourceExhausted(f"cannot start a process for the mounts: {error.strerror}; try again") from error
+        self._cgroup = cgroup
+
+    def _compile(self, key: str, source: int) -> None:
+        """Go on with the program of this sha256, at once where the cache has it; raises WasmShimError."""
+        compiled = self._runner.cache.lookup(key)
+        if compiled is not None:
+            self._fork(compiled)
+            return
+        compilation = Compilation(self._runner.cache, key, source, self._plan.name)
+        self._runner.compiling.add(compilation)
+        self._loop.watch_read(compilation.pidfd, lambda: self._compiled(compilation))
+
+    def _compiled(self, compilation: Compilation) -> None:
+        self._runner.compiling.discard(compilation)
         self._loop.unwatch_read(compilation.pidfd)
         try:
             self._fork(compilation.result())
         except WasmShimError as error:
-            self._creating.failed(error)
+            self.fail(error)
 
     def _fork(self, compiled: Compiled) -> None:
         call = prepare_call(compiled.program, self._plan)
         try:
-            loaded = self._forge.host.load(compiled)
-            self._stdio = stdio = Stdio(self._creation)
-        except OSError as error:
-            raise ResourceExhausted(f"cannot prepare the guest: {error.strerror}; try again") from error
-        self._terminal: Terminal | None = None
-        try:
+            job = Job(self._plan, self._runner.programs.load(compiled), call, self._enclosure)
+            self._stdio = stdio = Stdio(self._loop, self._creation)
             if self._plan.guest.terminal:
                 self._terminal = Terminal(self._loop, stdio)
             slave = self._terminal.slave if self._terminal else -1
             descriptors = (slave,) * 3 if self._terminal else (stdio.stdin, stdio.stdout, stdio.stderr)
-            self._spawned = spawn(self._forge, self._plan, loaded, call, descriptors)
+            self._spawned = spawn(self._forge, job, descriptors)
         except OSError as error:
-            self._release()
             raise ResourceExhausted(f"cannot start a process for the guest: {error.strerror}; try again") from error
-        except WasmShimError:
-            self._release()
-            raise
+        stdio.forked()
         if self._terminal:
             self._terminal.release_slave()
+        self._close_enclosure()
         self._loop.watch_read(self._spawned.control.fileno(), self._walled)
 
     def _walled(self) -> None:
-        control = self._spawned.control
-        self._loop.unwatch_read(control.fileno())
-        told = control.recv(4096)
-        if told == READY:
-            reached("shim.created")
-            guest = GuestTask(self._loop, self._spawned, self._stdio, self._terminal, self._creating.ended)
-            self._creating.made(guest)
+        spawned = self._spawned
+        self._loop.unwatch_read(spawned.control.fileno())
+        told = spawned.control.recv(4096)
+        if told[:1] != READY or self._stdio is None:
+            # It says why, or has been killed: either way it ends.
+            self._loop.watch_read(spawned.pidfd, lambda: self._not_walled(spawned, told[1:]))
             return
-        os.waitpid(self._spawned.pid, 0)  # it says why, or has been killed: either way it ends
-        control.close()
-        os.close(self._spawned.pidfd)
-        self._release()
-        reason = told[1:].decode(errors="replace") or "the guest's process was killed before its wall stood"
-        self._creating.failed(Internal(f"{reason}; try again"))
+        if self._runner.warn and len(told) > 1:
+            self._runner.warn(told[1:].decode(errors="replace"))
+        reached("shim.created")
+        guest = GuestTask(self._loop, spawned, self._stdio, self._terminal, self._cgroup, self._creating)
+        self._creating.made(guest)
 
-    def _release(self) -> None:
-        if self._terminal:
-            self._terminal.close()
-        self._stdio.close()
+    def _not_walled(self, spawned: Spawned, said: bytes) -> None:
+        self._loop.unwatch_read(spawned.pidfd)
+        os.waitpid(spawned.pid, 0)
+        spawned.control.close()
+        os.close(spawned.pidfd)
+        reason = said.decode(errors="replace") or "the guest's process was killed before its wall stood"
+        self.fail(Internal(f"{reason}; try again"))
+
+    def _close_enclosure(self) -> None:
+        if self._enclosure:
+            os.close(self._enclosure.namespace)
+            self._enclosure = None
 
 
 def prepare_call(program: Program, plan: Plan) -> PreparedCall | None:
@@ -137,71 +208,3 @@ def prepare_call(program: Program, plan: Plan) -> PreparedCall | None:
     call = invoke.parse(plan.guest.call)
     function = program.function(call.name)
     return PreparedCall(function, invoke.check(call, function), program.kind)
-
-
-class GuestTask:
-    """The `task.ports.Process` of one forked guest."""
-
-    def __init__(
-        self,
-        loop: EventLoop,
-        spawned: Spawned,
-        stdio: Stdio,
-        terminal: Terminal | None,
-        ended: Callable[[Exit], None],
-    ) -> None:
-        self._loop, self._spawned, self._stdio, self._terminal = loop, spawned, stdio, terminal
-        self._ended = ended
-        self._gone = False  # ended, and perhaps still being listened to
-        loop.watch_read(spawned.pidfd, self._exited)
-
-    @property
-    def pid(self) -> int:
-        """The guest's pid in the shim's PID namespace."""
-        return self._spawned.pid
-
-    def start(self) -> None:
-        """Tell it to go; one that was killed meanwhile is reported by its exit."""
-        try:
-            if not self._gone:
-                self._spawned.control.send(GO)
-        except BrokenPipeError:
-            return
-
-    def kill(self, number: int) -> None:
-        """Send a signal."""
-        try:
-            if not self._gone:
-                signal.pidfd_send_signal(self._spawned.pidfd, number)
-        except ProcessLookupError:  # it has ended, and the loop has not heard of it yet
-            return
-
-    def close_stdin(self) -> None:
-        """Release the shim's own writer of stdin."""
-        self._stdio.close_stdin()
-
-    def resize(self, columns: int, rows: int) -> None:
-        """Set the terminal's size."""
-        if self._terminal is None:
-            raise FailedPrecondition("the task has no terminal; create it with one")
-        self._terminal.resize(columns, rows)
-
-    def _exited(self) -> None:
-        self._loop.unwatch_read(self._spawned.pidfd)
-        code = os.waitstatus_to_exitcode(os.waitpid(self._spawned.pid, 0)[1])
-        exit_ = Exit(code if code >= 0 else 128 - code, time.time())
-        reached("shim.exited")
-        self._gone = True
-        self._spawned.control.close()
-        os.close(self._spawned.pidfd)
-        if self._terminal:
-            self._terminal.when_drained(lambda: self._finish(exit_))
-        else:
-            self._finish(exit_)
-
-    def _finish(self, exit_: Exit) -> None:
-        if self._terminal:
-            self._terminal.close()
-        self._stdio.close()
-        self._ended(exit_)
-

@@ -8,10 +8,12 @@ from ctypes import c_char_p, c_int, c_long, c_size_t, c_ulong
 from typing import Any, Final
 
 CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWCGROUP: Final = 0x02000000
 CLONE_NEWUTS: Final = 0x04000000
 CLONE_NEWIPC: Final = 0x08000000
 CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
 
 MS_RDONLY: Final = 1
 MS_NOSUID: Final = 2
@@ -21,6 +23,7 @@ MS_REMOUNT: Final = 32
 MS_BIND: Final = 4096
 MS_REC: Final = 0x4000
 MS_PRIVATE: Final = 0x40000
+MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 2
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -90,13 +93,17 @@ def close_descriptors_except(kept: Iterable[int]) -> None:
     os.closerange(first, 1 << 30)
 
 
-def drop_capabilities() -> None:
-    """Empty every capability set of this thread, the bounding set first (it needs CAP_SETPCAP)."""
+def drop_bounding_set() -> None:
+    """No program that this process ever executes can have a capability; needs CAP_SETPCAP, so before the others go."""
     for capability in range(_last_capability + 1):
         try:
             _prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
         except PermissionError:  # none held: nothing to drop either
             break
+
+
+def drop_capabilities() -> None:
+    """Empty the capability sets of this thread, for user 0, too."""
     _capset(struct.pack("II", 0x20080522, 0), bytes(24))
 
 
@@ -116,8 +123,8 @@ def pivot_into(directory: int) -> None:
     os.chdir("/")
 
 
-def bind_mount(source: int, target: str, *, read_only: bool) -> None:
-    """Bind the file or directory of a descriptor over `target`, with what is mounted below it.
+def bind_mount(source: int, place: int, *, read_only: bool) -> None:
+    """Bind the file or directory of a descriptor over that of `place`, with what is mounted below it.
 
     Its flags are set before it shows: no device files, no set-user-id; `read_only` holds for the whole tree.
     """
@@ -128,16 +135,36 @@ def bind_mount(source: int, target: str, *, read_only: bool) -> None:
         flags = MS_NOSUID | MS_NODEV | (MS_RDONLY if read_only else 0)
         attributes = struct.pack("QQQQ", flags, 0, 0, 0)
         syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes, len(attributes))
-        place = os.open(target, os.O_PATH | os.O_CLOEXEC)
-        try:
-            syscall(_SYS_MOVE_MOUNT, tree, b"", place, b"", _MOVE_MOUNT_EMPTY_PATHS)
-        finally:
-            os.close(place)
+        syscall(_SYS_MOVE_MOUNT, tree, b"", place, b"", _MOVE_MOUNT_EMPTY_PATHS)
     finally:
         os.close(tree)
+
+
+def restrict_mount(mounted: int, flags: int, *, below: bool) -> None:
+    """Add MS_RDONLY, MS_NOSUID, MS_NODEV to the mount at whose root this is; `below`: to those in it, too."""
+    attributes = struct.pack("QQQQ", flags, 0, 0, 0)  # these three are the same bits as MOUNT_ATTR_…
+    whose = _AT_EMPTY_PATH | (_AT_RECURSIVE if below else 0)
+    syscall(_SYS_MOUNT_SETATTR, mounted, b"", whose, attributes, len(attributes))
 
 
 def open_in_root(root: int, path: str, flags: int) -> int:
     """Open `path` as if the directory of descriptor `root` were /: no link and no `..` leads out of it."""
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
     return syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
+
+
+_SYS_INOTIFY_ADD_WATCH: Final = 254
+_SYS_INOTIFY_INIT1: Final = 294
+_IN_MODIFY: Final = 2
+
+
+def watch_changes(path: str) -> int:
+    """A descriptor, not blocking, that becomes readable whenever the file changes: inotify(7)."""
+    descriptor = syscall(_SYS_INOTIFY_INIT1, os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        syscall(_SYS_INOTIFY_ADD_WATCH, descriptor, os.fsencode(path), _IN_MODIFY)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+

@@ -14,7 +14,12 @@ import sys
 from typing import Any
 
 from oci.wasm_binary import InvalidWasm, inspect, looks_like_wat
-from wasm_shim.kernel.calls import drop_capabilities, set_no_new_privileges, set_parent_death_signal
+from wasm_shim.kernel.calls import (
+    drop_bounding_set,
+    drop_capabilities,
+    set_no_new_privileges,
+    set_parent_death_signal,
+)
 from wasm_shim.kernel.seccomp import compiler_filter
 from wasm_shim.runtime.cache import take_lock
 from wasm_shim.steps import Gate, reached
@@ -104,6 +109,7 @@ def _confine() -> None:
             os.setresgid(_NOBODY, _NOBODY, _NOBODY)
             os.setresuid(_NOBODY, _NOBODY, _NOBODY)
         except OSError:  # a user namespace without nobody: no capability then, as root of nothing
+            drop_bounding_set()
             drop_capabilities()
         set_parent_death_signal(signal.SIGKILL)  # the change of user cleared it
     set_no_new_privileges()
