@@ -1,7 +1,7 @@
 """Where state, cache and sockets live, and the check that nobody else can write there.
 
-Rules: the XDG base directory specification; as root, `/var/lib`, `/var/cache` and `/run` where no XDG
-variable is set.
+Rules for the command line: the XDG base directory specification; as root, `/var/lib`, `/var/cache` and `/run`
+where no XDG variable is set. Under containerd: `/run` and `/var/cache`, or all below WASM_SHIM_ROOT.
 """
 
 import errno
@@ -37,6 +37,31 @@ class Paths(NamedTuple):
     def programs(self) -> str:
         """Precompiled programs."""
         return f"{self.cache}/programs"
+
+
+class ShimPaths(NamedTuple):
+    """The directories under containerd; neither needs to exist yet."""
+
+    root: str
+    programs: str
+
+    @property
+    def sockets(self) -> str:
+        """One socket per pod shim."""
+        return f"{self.root}/s"
+
+
+def shim_paths(environ: Mapping[str, str]) -> ShimPaths:
+    """The directories under containerd. Raises InvalidArgument for a WASM_SHIM_ROOT that is not absolute.
+
+    The script that containerd runs has the first rule, too.
+    """
+    root = environ.get("WASM_SHIM_ROOT", "")
+    if not root:
+        return ShimPaths(f"/run/{_NAME}", f"/var/cache/{_NAME}/programs")
+    if not root.startswith("/"):
+        raise InvalidArgument(f"WASM_SHIM_ROOT is {root!r}; it must be an absolute path")
+    return ShimPaths(root.rstrip("/") or "/", f"{root.rstrip('/')}/programs")
 
 
 def user_paths(environ: Mapping[str, str]) -> Paths:

@@ -1,19 +1,21 @@
-"""Ask the zygote for a pod shim, starting the zygote where there is none."""
+"""Ask the zygote for a pod shim or a command, starting the zygote where there is none."""
 
 import os
 import socket
 
-from wasm_shim import runtime
 from wasm_shim.errors import Internal, Unavailable
 from wasm_shim.launch import start
 from wasm_shim.paths import open_private, storage_error
-from wasm_shim.spawn import SpawnRequest, encode_request
+from wasm_shim.spawn import BEGUN, STALE, CommandRequest, SpawnRequest, encode_request
 from wasm_shim.steps import VARIABLE
 from wasm_shim.version import VERSION
 from wasm_shim.zygote.lock import StartLock
+from wasm_shim.zygote.stamp import PACKAGES, packages_stamp
 
 _WHAT, _REMEDY = "runtime", "set XDG_RUNTIME_DIR to a directory of your own"
+_SHIM_REMEDY = "set WASM_SHIM_ROOT to a directory of your own"
 _TRIES = 5
+_NO_ANSWER = "the zygote ends before it answers; look for what kills processes of this user"
 _PATH_LIMIT = 107  # bytes in sockaddr_un's path before its NUL (unix(7))
 _MODULE = "wasm_shim.zygote.server"
 _PASSED_ON = ("WASM_SHIM_ZYGOTE_IDLE", VARIABLE)
@@ -29,15 +31,52 @@ def spawn_shim(runtime_directory: str, request: SpawnRequest, descriptors: list[
     check_socket_path(path)
     encoded = encode_request(request)
     for _ in range(_TRIES):
-        connection = _connect(path) or _start(path)
-        answer = _ask(connection, encoded, descriptors)
+        connection = _connect(path) or _start(path, _REMEDY)
+        answer = _ask(connection, encoded, descriptors, b"\n").decode(errors="surrogateescape").rstrip("\n")
         if answer.startswith("+"):
             return connection
         connection.close()
         if answer:
             raise Internal(answer[1:])
         # No answer: the zygote left, or was killed, while we asked.
-    raise Unavailable("the zygote ends before it answers; look for what kills processes of this user")
+    raise Unavailable(_NO_ANSWER)
+
+
+def run_command(path: str, request: CommandRequest, stdin: int) -> bytes | None:
+    """What a command of containerd's writes to standard output, carried out by a child of the zygote at `path`.
+
+    None when the child was killed after it began to read `stdin`. Raises Unavailable or Internal when no zygote can
+    be had, and Internal with what the command refuses.
+    """
+    check_socket_path(path)
+    os.close(open_private(os.path.dirname(path), _WHAT, _SHIM_REMEDY))
+    encoded = encode_request(request)
+    for _ in range(_TRIES):
+        seen = os.stat(path) if os.path.exists(path) else None
+        with _connect(path) or _start(path, _SHIM_REMEDY) as connection:
+            answer = _ask(connection, encoded, [stdin], b"")
+        said = answer.removeprefix(BEGUN)
+        if said.startswith(b"+"):
+            return said[1:]
+        if said == STALE:
+            _retire(path, seen)
+        elif said:
+            raise Internal(said[1:].decode(errors="replace").strip())
+        elif answer:
+            return None
+    raise Unavailable(_NO_ANSWER)
+
+
+def _retire(path: str, seen: os.stat_result | None) -> None:
+    """Take the place of a stale zygote, whose socket was `seen`; it goes on for its children, and then leaves."""
+    lock = StartLock.take(path)
+    try:
+        if seen is not None and os.path.samestat(os.stat(path), seen):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass  # somebody else was faster
+    finally:
+        lock.release()
 
 
 def check_socket_path(path: str) -> None:
@@ -54,14 +93,7 @@ def _identity() -> str:
     """
     import zlib  # not hashlib: OpenSSL takes 2 ms to load, and nobody attacks this name
 
-    packages = os.path.dirname(os.path.dirname(os.path.dirname(runtime.__file__)))
-    parts = [VERSION, packages, str(os.geteuid()), os.environ.get("WASM_SHIM_ROOT", "")]
-    for path in (f"{packages}/wasm_shim/version.py", f"{packages}/wasmtime/__init__.py"):
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:  # wasmtime in another directory: its own version check answers then
-            continue
-        parts.append(f"{status.st_ino} {status.st_mtime_ns}")
+    parts = [VERSION, PACKAGES, str(os.geteuid()), os.environ.get("WASM_SHIM_ROOT", ""), *packages_stamp()]
     parts += [str(os.stat(f"/proc/self/ns/{name}").st_ino) for name in ("mnt", "pid", "user")]
     parts += [str(os.getpriority(os.PRIO_PROCESS, 0)), str(os.getegid()), str(sorted(os.getgroups()))]
     for path in ("/proc/self/limits", "/proc/self/cgroup"):
@@ -83,32 +115,32 @@ def _connect(path: str) -> socket.socket | None:
     return connection
 
 
-def _ask(connection: socket.socket, request: bytes, descriptors: list[int]) -> str:
-    """The shim's answer, or empty when the other side has gone."""
+def _ask(connection: socket.socket, request: bytes, descriptors: list[int], end: bytes) -> bytes:
+    """The answer, up to `end` or else to the connection's; empty when the other side has gone."""
+    answer = b""
     try:
         sent = socket.send_fds(connection, [request], descriptors)
         connection.sendall(request[sent:])
-        answer = b""
-        while not answer.endswith(b"\n"):
+        while not end or not answer.endswith(end):
             part = connection.recv(4096)
             if not part:
-                return ""
+                return b"" if end else answer
             answer += part
-        return answer.decode(errors="surrogateescape").rstrip("\n")
     except (BrokenPipeError, ConnectionResetError):
-        return ""
+        return b"" if end else answer
+    return answer
 
 
-def _start(path: str) -> socket.socket:
+def _start(path: str, remedy: str) -> socket.socket:
     """Start a zygote and connect to it. The listening socket is made here, so nobody needs to wait for it."""
     try:
         lock = StartLock.take(path)
     except OSError as error:
-        raise storage_error(error, _WHAT, path, _REMEDY) from error
+        raise storage_error(error, _WHAT, path, remedy) from error
     try:
         connection = _connect(path)  # somebody else may have started one while we waited
         if connection is None:
-            _launch(path)
+            _launch(path, remedy)
             connection = _connect(path)
         if connection is None:
             raise Unavailable("the zygote ended at its start; run it again")
@@ -117,7 +149,7 @@ def _start(path: str) -> socket.socket:
         lock.release()
 
 
-def _launch(path: str) -> None:
+def _launch(path: str, remedy: str) -> None:
     """Start a zygote and wait until it is ready; raises WasmShimError with what it said."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -127,7 +159,7 @@ def _launch(path: str) -> None:
         listener.listen(1024)
         said = _run(path, listener.fileno())
     except OSError as error:
-        raise storage_error(error, _WHAT, path, _REMEDY) from error
+        raise storage_error(error, _WHAT, path, remedy) from error
     finally:
         listener.close()
     if said:
@@ -147,4 +179,3 @@ def _run(path: str, listener: int) -> str:
         os.close(null)
     with open(reader, "rb") as pipe:
         return pipe.read().decode(errors="replace").strip()
-

@@ -1,4 +1,4 @@
-"""The zygote: one warm process per user and version that forks a pod shim per request.
+"""The zygote: one warm process per user and version that forks a child per request: a pod shim or a short command.
 
 It never compiles and never runs a guest (either would leave threads, and a forked child of a process with
 threads hangs), keeps no state of pods, and leaves when it has been idle. A page that it writes after a fork
@@ -7,8 +7,10 @@ does next to nothing. Started by `zygote.client` with /dev/null as 0 and 1, desc
 starter of a failure, and descriptor 3 the listening socket.
 """
 
+import errno
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -19,15 +21,18 @@ from wasm_shim.container.process import Forge, make_forge
 from wasm_shim.errors import InvalidArgument, WasmShimError
 from wasm_shim.runtime.host import Host
 from wasm_shim.shim.server import serve
-from wasm_shim.spawn import SpawnRequest, decode_request, encode_answer, request_size
+from wasm_shim.spawn import encode_answer, request_size
 from wasm_shim.steps import reached
 from wasm_shim.zygote.immortal import immortalise
 from wasm_shim.zygote.lock import StartLock
+from wasm_shim.zygote.stamp import packages_stamp
 
 LISTENER: Final = 3
 _IDLE_SECONDS: Final = 600.0
 _LEAST_IDLE: Final = 0.1  # 0 would mean not to wait at all
 _PATIENCE: Final = 1.0  # seconds that a client may take for its request, as others wait behind it
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE: Final = 0.1  # seconds until the next try to accept, when something is exhausted
 _MAX_DESCRIPTORS: Final = 4
 _PEER_SIZE: Final = 12  # of struct ucred {pid, uid, gid}
 
@@ -62,6 +67,7 @@ class Zygote:
     def __init__(self, path: str, listener: socket.socket, forge: Forge, idle: float) -> None:
         """`idle` is in seconds."""
         self._path, self._listener, self._forge = path, listener, forge
+        self._socket, self._stamp = os.stat(path), packages_stamp()
         listener.settimeout(idle)
 
     def run(self) -> None:
@@ -73,7 +79,9 @@ class Zygote:
                 if not _has_children() and self._leave():
                     return
                 continue
-            except OSError:  # the client has gone already, or no descriptors are left: it will try again
+            except OSError as error:  # the client has gone already, or no descriptors are left: it waits
+                if error.errno in _EXHAUSTED:
+                    select.select([], [], [], _PAUSE)
                 continue
             self._serve(connection)
 
@@ -89,29 +97,42 @@ class Zygote:
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def _fork(self, request: SpawnRequest, connection: socket.socket, descriptors: list[int]) -> None:
-        """Fork a pod shim, which answers on the connection itself; raises OSError."""
+    def _fork(self, request: bytes, connection: socket.socket, descriptors: list[int]) -> None:
+        """Fork a child, which reads the request and answers on the connection itself; raises OSError."""
         if len(os.listdir("/proc/self/task")) != 1:
             os.abort()  # a thread has crept in: every child would hang
         connection.settimeout(None)
         if os.fork() == 0:
-            serve(self._forge, request, connection, descriptors)
+            serve(self._forge, request, connection, descriptors, self._is_stale)
         reached("zygote.forked")
+
+    def _is_stale(self) -> bool:
+        return packages_stamp() != self._stamp
 
     def _leave(self) -> bool:
         """Go, unless a client is starting a zygote at this moment: it may be about to connect to us."""
         lock = StartLock.try_take(self._path)
         if lock is None:
             return False
-        os.unlink(self._path)
-        lock.discard()
+        if self._is_reached():
+            os.unlink(self._path)
+            lock.discard()
+        else:
+            lock.release()
         return True
 
+    def _is_reached(self) -> bool:
+        """Whether the path still leads here: a newer zygote takes over the place of a stale one."""
+        try:
+            return os.path.samestat(os.stat(self._path), self._socket)
+        except FileNotFoundError:
+            return False
 
-def _receive(connection: socket.socket, descriptors: list[int]) -> SpawnRequest | None:
+
+def _receive(connection: socket.socket, descriptors: list[int]) -> bytes | None:
     """A whole request, None when the client has gone; its descriptors are added to the list.
 
-    Raises InvalidArgument for garbage and for another user, OSError for one who is too slow.
+    Raises InvalidArgument for one too long and for another user, OSError for one who is too slow.
     """
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_SIZE)
     uid = int.from_bytes(credentials[4:8], sys.byteorder)
@@ -125,7 +146,7 @@ def _receive(connection: socket.socket, descriptors: list[int]) -> SpawnRequest 
         if not part:
             return None
         data += part
-    return decode_request(data[:size])
+    return data[:size]
 
 
 def _refuse(connection: socket.socket, reason: str) -> None:

@@ -1,0 +1,179 @@
+"""The `delete` command: end one container, whether its pod shim lives, hangs or is dead, and leave nothing of it.
+
+containerd runs it when it has lost a shim, and after every normal end as well, with 5 seconds to go (its timeout
+io.containerd.timeout.shim.cleanup). Whatever is missing or cannot be read has gone, or is not ours to remove.
+"""
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from wasm_shim.container.cgroup import Cgroup, cgroup_at
+from wasm_shim.errors import WasmShimError
+from wasm_shim.eventloop import EventLoop
+from wasm_shim.paths import shim_paths
+from wasm_shim.shim import address
+from wasm_shim.ttrpc import task as messages
+from wasm_shim.ttrpc.client import Client
+from wasm_shim.ttrpc.envelope import RpcError
+from wasm_shim.ttrpc.well_known import Timestamp
+from wasm_shim.ttrpc.wire import DecodeError
+
+if TYPE_CHECKING:
+    from wasm_shim.ttrpc.protobuf import Message
+
+_SHIM_SECONDS: Final = 2.5  # for a shim to kill, delete and leave; it may take 2 of them to tell of its last events
+_KILL_SECONDS: Final = 0.5  # for a hung shim to end
+_CGROUP_SECONDS: Final = 1.0  # for the processes of a cgroup to end
+_KILLED: Final = 128 + signal.SIGKILL
+_ZYGOTE: Final = b"wasm_shim.zygote.server"  # in the command line of all that it forks
+_PEER_SIZE: Final = 12  # of struct ucred {pid, uid, gid}
+
+
+def delete(namespace: str, id_: str, containerd: str, bundle: str, environ: Mapping[str, str]) -> bytes:
+    """Remove what is left of a container; an encoded DeleteResponse. Raises InvalidArgument for a root too long.
+
+    `containerd` is the address of its main socket. Repeating it does no harm.
+    """
+    paths = shim_paths(environ)
+    config = address.read_config(bundle)
+    pod = address.pod_of(config)
+    path = address.socket_path(paths, containerd, namespace, pod or id_)
+    response = _tell_shim(path, id_, alone=not pod)
+    _empty_cgroup(config)
+    try:
+        address.remove_dead(paths.root, path)
+    except OSError:
+        pass  # the next start at this place replaces it
+    if response is None:
+        now = time.time()
+        exited_at = Timestamp(seconds=int(now), nanos=int(now % 1 * 1e9))
+        response = messages.DeleteResponse(exit_status=_KILLED, exited_at=exited_at)
+    return response.encode()
+
+
+def _tell_shim(path: str, id_: str, *, alone: bool) -> messages.DeleteResponse | None:
+    """Have the shim end the container; what it says of it, or None. A shim that hangs is killed if it has no other."""
+    try:
+        connection = address.connect(path)
+    except OSError:
+        return None
+    if connection is None:
+        return None
+    with connection:
+        farewell = _Farewell(connection.dup(), id_)
+        farewell.run()
+        if farewell.hung and alone:
+            _kill_listener(connection)
+    return farewell.response
+
+
+class _Farewell:
+    """Kill, Wait, Delete and Shutdown at a shim: each when the one before was answered, whatever the answer was."""
+
+    def __init__(self, connection: socket.socket, id_: str) -> None:
+        self.response: messages.DeleteResponse | None = None
+        self._over = False
+        self._loop = EventLoop()
+        self._client = Client(self._loop, connection, self._left)
+        self._steps: list[tuple[str, Message]] = [
+            ("Shutdown", messages.ShutdownRequest(id=id_)),
+            ("Delete", messages.DeleteRequest(id=id_)),
+            ("Wait", messages.WaitRequest(id=id_)),
+            ("Kill", messages.KillRequest(id=id_, signal=signal.SIGKILL, all=True)),
+        ]
+
+    @property
+    def hung(self) -> bool:
+        """Whether the time ended before the container did; a shim that only has yet to leave will do so."""
+        return bool(self._steps) and not self._over
+
+    def run(self) -> None:
+        """Until all is said, the shim has left, or the time is over."""
+        self._loop.call_later(_SHIM_SECONDS, self._loop.stop)
+        self._next()
+        self._loop.run()
+        self._loop.close()
+
+    def _next(self) -> None:
+        if not self._steps:
+            self._left()
+            return
+        method, request = self._steps.pop()
+
+        def answered(payload: bytes | None, error: RpcError | None) -> None:
+            if method == "Delete" and error is None:
+                self._note(payload or b"")
+            self._next()
+
+        self._client.call(messages.TASK_SERVICES[0], method, request.encode(), answered)
+
+    def _note(self, payload: bytes) -> None:
+        try:
+            self.response = messages.DeleteResponse.decode(payload)
+        except DecodeError:
+            pass  # then we say that it was killed, which it was
+
+    def _left(self) -> None:
+        self._over = True
+        self._loop.stop()
+
+
+def _kill_listener(connection: socket.socket) -> None:
+    """Kill the process at the other end, which the kernel remembers from its listen(2)."""
+    pid = int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_SIZE)[:4], sys.byteorder)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (OSError, ValueError):  # no pid where so many wait that the kernel has not connected us
+        return
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    if not poll.poll(0):  # had it ended, the connection would have, too: so this is its pid and nobody else's
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        select.select([pidfd], [], [], _KILL_SECONDS)
+    os.close(pidfd)
+
+
+def _empty_cgroup(config: Mapping[str, Any]) -> None:
+    """Kill what is in the container's cgroup and remove it; not where others run, who make Create fail as well."""
+    linux = config.get("linux")
+    path = linux.get("cgroupsPath") if isinstance(linux, dict) else None
+    if not isinstance(path, str) or not path:
+        return
+    systemd = not path.startswith("/") and path.count(":") == 2  # slice:prefix:name
+    try:
+        cgroup = cgroup_at(path, systemd=systemd)
+        if all(map(_is_guest, cgroup.pids())):
+            _kill_all(cgroup)
+            cgroup.remove()
+    except (OSError, WasmShimError):
+        pass  # it has gone, or something in it does not end
+
+
+def _is_guest(pid: int) -> bool:
+    """Whether a process was forked by a zygote, or has ended; guests cannot change their command line."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            line = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return not line or _ZYGOTE in line
+
+
+def _kill_all(cgroup: Cgroup) -> None:
+    """Kill again and again, as a process may fork meanwhile, until the cgroup is empty or the time is over."""
+    deadline = time.monotonic() + _CGROUP_SECONDS
+    while (pids := cgroup.pids()) and time.monotonic() < deadline:
+        cgroup.kill()
+        for pid in pids:
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                continue
+            select.select([pidfd], [], [], max(deadline - time.monotonic(), 0))
+            os.close(pidfd)
