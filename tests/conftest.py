@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import configuration, settings
 
+from tests.containerd.fixtures import containerd, containerd_release, containerds, native  # noqa: F401 - for pytest
 from tests.guests.build import build
 from tests.report import write_skips
 
