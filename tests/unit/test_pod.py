@@ -51,7 +51,7 @@ class Pod:
         self.log = os.open(directory / "log", os.O_RDONLY | os.O_NONBLOCK)
         code = f"import sys; sys.path.append({str(ROOT)!r}); from tests.contracts.pod_process import main; main()"
         told = str(directory / "ttrpc") if containerd is None else containerd
-        command = [sys.executable, "-P", "-c", code, str(self.address), told, str(programs), str(directory / "log")]
+        command = [sys.executable, "-P", "-c", code, str(self.address), told, str(programs), str(directory)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         assert self.process.stdout.readline() == "listening\n"

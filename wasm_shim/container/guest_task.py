@@ -38,8 +38,8 @@ class GuestTask:
         self._loop, self._spawned, self._stdio, self._terminal = loop, spawned, stdio, terminal
         self._cgroup, self._creating = cgroup, creating
         self._gone = False  # ended, and perhaps still being listened to
-        self._frozen = self._oom_told = False
-        self._oom = cgroup.watch_oom(loop, self._out_of_memory) if cgroup else None
+        self._frozen = False
+        self._oom = cgroup.watch_oom(loop, creating.out_of_memory) if cgroup else None
         loop.watch_read(spawned.pidfd, self._exited)
 
     @property
@@ -113,11 +113,6 @@ class GuestTask:
             raise FailedPrecondition("the task has no cgroup; containers of the command line have none")
         return self._cgroup
 
-    def _out_of_memory(self) -> None:
-        if not self._oom_told:
-            self._oom_told = True
-            self._creating.out_of_memory()
-
     def _exited(self) -> None:
         self._loop.unwatch_read(self._spawned.pidfd)
         code = os.waitstatus_to_exitcode(os.waitpid(self._spawned.pid, 0)[1])
@@ -127,8 +122,7 @@ class GuestTask:
         self._spawned.control.close()
         os.close(self._spawned.pidfd)
         if self._oom:
-            if self._oom.killed:  # the loop may not have heard of it yet
-                self._out_of_memory()
+            self._oom.look()  # the loop may not have heard of it yet
             self._oom.close()
         if self._terminal:
             self._terminal.when_drained(lambda: self._terminal_drained(exit_))

@@ -1,6 +1,7 @@
 """Makes guests: bundle to plan, plan to compiled program, program to a forked guest; all on the event loop."""
 
 import os
+import signal
 from collections.abc import Callable
 
 from wasm_shim.container.cgroup import Cgroup, cgroup_at
@@ -183,7 +184,13 @@ class _Making:
         if self._runner.warn and len(told) > 1:
             self._runner.warn(told[1:].decode(errors="replace"))
         reached("shim.created")
-        guest = GuestTask(self._loop, spawned, self._stdio, self._terminal, self._cgroup, self._creating)
+        try:
+            guest = GuestTask(self._loop, spawned, self._stdio, self._terminal, self._cgroup, self._creating)
+        except (OSError, WasmShimError) as error:  # no descriptor is left to watch its memory with
+            signal.pidfd_send_signal(spawned.pidfd, signal.SIGKILL)
+            said = f"cannot watch the guest: {error}".encode()
+            self._loop.watch_read(spawned.pidfd, lambda: self._not_walled(spawned, said))
+            return
         self._creating.made(guest)
 
     def _not_walled(self, spawned: Spawned, said: bytes) -> None:

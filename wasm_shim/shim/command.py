@@ -139,5 +139,5 @@ def _pod(  # noqa: PLR0913 - all that is known at the start
         address=path,
         containerd=containerd.removeprefix("unix://"),
         programs=paths.programs,
-        log=f"{bundle}/log",
+        bundle=bundle,
     )

@@ -11,7 +11,9 @@ from wasm_shim.eventloop import EventLoop
 from wasm_shim.log import Log
 from wasm_shim.runtime.cache import ProgramCache
 from wasm_shim.shim.publisher import EventPublisher
+from wasm_shim.shim.receipt import Receipt
 from wasm_shim.shim.service import Drain, TaskService
+from wasm_shim.task.events import TaskEvent
 from wasm_shim.task.manager import TaskManager
 from wasm_shim.ttrpc.server import Server
 
@@ -26,7 +28,7 @@ class ContainerdPod(NamedTuple):
     address: str  # the path of the socket that it serves
     containerd: str  # the path of containerd's ttrpc socket, or empty: nobody is told of events
     programs: str  # the directory of precompiled programs
-    log: str  # the path of the FIFO that containerd reads the log from
+    bundle: str  # the directory of the container that the shim was started for
 
 
 def serve_pod(forge: Forge, listener: socket.socket, pod: ContainerdPod) -> None:
@@ -36,12 +38,22 @@ def serve_pod(forge: Forge, listener: socket.socket, pod: ContainerdPod) -> None
     gone. A fault of ours ends it at once and is raised.
     """
     loop = EventLoop()
-    journal = Log(pod.log, id=pod.id, namespace=pod.namespace)
+    journal = Log(f"{pod.bundle}/log", id=pod.id, namespace=pod.namespace)
     publisher = EventPublisher(loop, pod.containerd, pod.namespace, journal)
     runner = GuestRunner(loop, forge, ProgramCache(pod.programs, forge.host.engine_id), journal.warning)
-    manager = TaskManager(runner, publisher.publish)
+    receipt = Receipt(pod.bundle, pod.id)
+
+    def observe(event: TaskEvent) -> None:
+        publisher.publish(event)
+        receipt.note(event)
+
+    def leave() -> None:
+        runner.cancel()
+        receipt.write()
+
+    manager = TaskManager(runner, observe)
     tasks = ServedTasks(loop, listener, pod.address, lambda method, error: journal.error(f"{method}: {error!r}"))
-    tasks.serve(manager, leaving=runner.cancel, drain=lambda drained: publisher.drain(drained, _DRAIN_SECONDS))
+    tasks.serve(manager, leaving=leave, drain=lambda drained: publisher.drain(drained, _DRAIN_SECONDS))
     try:
         loop.run()
     except BaseException as error:
@@ -67,18 +79,18 @@ class ServedTasks:
         self._ours = _identity(address)
 
     def serve(self, manager: TaskManager, *, leaving: Callable[[], None], drain: Drain | None = None) -> None:
-        """Begin to serve; before it ends, `drain` (see TaskService), then `leaving` is called."""
+        """Begin to serve; before it ends, `drain` (see TaskService), then, with the path gone, `leaving` is called."""
         service = TaskService(manager, self._leave, drain)
         self._leaving = leaving
         self._server = Server(self._loop, self._listener, service.handle, on_error=self._report)
 
     def _leave(self) -> None:
-        self._leaving()
         if self._ours and _identity(self._address) == self._ours:  # not that of a shim that has taken the place
             try:
                 os.unlink(self._address)
             except OSError as error:
                 self._report("Shutdown", error)
+        self._leaving()
         self._loop.call_soon(lambda: self._server.close(self._loop.stop))  # after the answer, which comes next
 
 
