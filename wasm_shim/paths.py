@@ -155,7 +155,8 @@ def _check_above(resolved: str, what: str, remedy: str) -> None:
         status = os.stat(path)
         own_group = status.st_gid in (0, os.getegid())  # a user's private group is as good as the user
         open_to_others = status.st_mode & (0o002 if own_group else 0o022) and not status.st_mode & stat.S_ISVTX
-        if status.st_uid not in (0, os.geteuid(), _overflow_uid()) or open_to_others:
+        foreign = status.st_uid not in (0, os.geteuid()) and status.st_uid != _overflow_uid()
+        if foreign or open_to_others:
             why = "others can write to it" if open_to_others else f"user {status.st_uid} owns it"
             raise PermissionDenied(f"cannot trust the {what} directory below {path}: {why}; {remedy}")
         if path == "/":

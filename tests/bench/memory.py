@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from tests.bench.density import pss
 from tests.conftest import children, zygote_pids
 
 
@@ -20,9 +21,9 @@ def measure_pods(home: dict[str, str], program: Path, pods: int) -> list[dict[st
         guests = [guest for shim in shims for guest in children(shim)]
         if not len(shims) == len(guests) == pods:
             raise RuntimeError(f"{pods} pods have {len(shims)} shims and {len(guests)} guests")
-        shim, guest = [_pss(pid) for pid in shims], [_pss(pid) for pid in guests]
+        shim, guest = [pss(pid) for pid in shims], [pss(pid) for pid in guests]
         both = [a + b for a, b in zip(shim, guest, strict=True)]
-        rows = {"zygote": [_pss(zygote)], "pod shim": shim, "guest": guest, "shim and guest": both}
+        rows = {"zygote": [pss(zygote)], "pod shim": shim, "guest": guest, "shim and guest": both}
         return [_row(f"PSS of {name}, {pods} running", values) for name, values in rows.items()]
     finally:
         for process in running:
@@ -35,11 +36,3 @@ def _row(name: str, values: list[int]) -> dict[str, Any]:
     ordered = sorted(values)
     p95 = ordered[int(len(ordered) * 0.95)]
     return {"what": name, "unit": "KiB", "n": len(ordered), "median": ordered[len(ordered) // 2], "p95": p95}
-
-
-def _pss(pid: int) -> int:
-    """Proportional set size in KiB: what is shared is divided among those who share it (proc(5))."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    raise RuntimeError(f"no Pss in smaps_rollup of {pid}")

@@ -7,7 +7,6 @@ alike. Ends with 0 also when we are behind; a peer that cannot run here is named
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from typing import Any
 
 from tests.bench.memory import measure_pods
 from tests.bench.peers import IMAGE, Containerd, PeerMissing, containerd
+from tests.bench.report import interleaved, report
 from tests.conftest import BUILD, GUEST_SOURCES, private_home
 from tests.guests.build import build
 from wasm_shim.runtime.binding import wasmtime_version
@@ -45,7 +45,7 @@ def main() -> None:
         rows = _start_rows(home, options.rounds, versions, missing)
         for pods in sorted({1, options.pods}):
             rows += measure_pods(home, sleeper, pods)
-    _report(rows, versions, missing, options.json)
+    report(rows, versions, missing, options.json)
 
 
 def _start_rows(home: dict[str, str], rounds: int, versions: list[str], missing: list[str]) -> list[dict[str, Any]]:
@@ -63,10 +63,10 @@ def _start_rows(home: dict[str, str], rounds: int, versions: list[str], missing:
     try:
         with containerd(BUILD) as peer:
             versions.append(peer.version())
-            return _interleaved({"ctr run, hello in runc": _ctr(peer), **samples}, rounds)
+            return _rows({"ctr run, hello in runc": _ctr(peer), **samples}, rounds)
     except PeerMissing as reason:
         missing.append(str(reason))
-        return _interleaved(samples, rounds)
+        return _rows(samples, rounds)
 
 
 def _ctr(peer: Containerd) -> Sample:
@@ -74,26 +74,9 @@ def _ctr(peer: Containerd) -> Sample:
     return lambda: _whole(peer.ctr("run", "--rm", IMAGE, f"bench-{next(numbers)}"), peer.environment)
 
 
-def _interleaved(samples: dict[str, Sample], rounds: int) -> list[dict[str, Any]]:
-    """One sample of each in turn; the first round warms up and does not count."""
-    taken: dict[str, list[float]] = {name: [] for name in samples}
-    for round_ in range(rounds + 1):
-        for name, sample in samples.items():
-            value = sample()
-            if round_:
-                taken[name].append(value)
-    base = taken.get("ctr run, hello in runc")
-    return [_row(name, values, base) for name, values in taken.items()]
-
-
-def _row(name: str, values: list[float], base: list[float] | None) -> dict[str, Any]:
-    ordered = sorted(values)
-    median = ordered[len(ordered) // 2]
-    row: dict[str, Any] = {"what": name, "unit": "ms", "n": len(ordered), "median": round(median, 1)}
-    row["p95"] = round(ordered[int(len(ordered) * 0.95)], 1)
-    if base:
-        row["ratio"] = round(median / sorted(base)[len(base) // 2], 2)
-    return row
+def _rows(samples: dict[str, Sample], rounds: int) -> list[dict[str, Any]]:
+    named = {name: lambda sample=sample: {"": sample()} for name, sample in samples.items()}
+    return interleaved(named, rounds, base="ctr run, hello in runc")
 
 
 def _whole(command: list[str], environment: dict[str, str]) -> float:
@@ -112,20 +95,6 @@ def _first_byte(command: list[str], environment: dict[str, str]) -> float:
         taken = (time.perf_counter() - begin) * 1e3
         process.communicate(timeout=60)
     return taken
-
-
-def _report(rows: list[dict[str, Any]], versions: list[str], missing: list[str], file: Path | None) -> None:
-    columns = ("what", "unit", "n", "median", "p95", "ratio")
-    table = [columns, *(tuple(str(row.get(column, "")) for column in columns) for row in rows)]
-    widths = [max(len(line[index]) for line in table) for index in range(len(columns))]
-    lines = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table]
-    lines.insert(1, "-|-".join("-" * width for width in widths))
-    notes = [f"versions: {', '.join(versions)}", *(f"not measured: {reason}" for reason in missing)]
-    sys.stdout.write("\n".join([*(f"| {line} |" for line in lines), *notes, ""]))
-    document = json.dumps({"rows": rows, "versions": versions, "missing": missing}, indent=1)
-    sys.stdout.write(f"{document}\n" if file is None else "")
-    if file is not None:
-        file.write_text(document)
 
 
 if __name__ == "__main__":
