@@ -40,7 +40,7 @@ class Peer(NamedTuple):
     runtime: str
     hello: Image
     sleeper: Image
-    sleep: tuple[str, ...]
+    idle: tuple[str, ...]  # what the sleeper is started with
 
 
 def main() -> None:
@@ -73,10 +73,10 @@ def _peers(daemon: Daemon, missing: list[str]) -> list[Peer]:
     greeting = bytes(wat2wasm((GUEST_SOURCES / "hello.wat").read_text()))
     hello = daemon.load(wasm_image("localhost/hello:wasm", {"hello.wasm": greeting}, ["/hello.wasm"]))
     kit = daemon.load(wasm_image("localhost/kit:wasm", {"kit.wasm": guests / "kit_p1.wasm"}, ["/kit.wasm"]))
-    sleep = ("/kit.wasm", "sleep", "600000000")
-    found = [Peer("runc", RUNC, native, native, ("/hello", "sleep")), Peer("wasm-shim", WASM, hello, kit, sleep)]
+    idle = ("/kit.wasm", "sleep", "600000000")
+    found = [Peer("runc", RUNC, native, native, ("/hello", "sleep")), Peer("wasm-shim", WASM, hello, kit, idle)]
     try:
-        found.append(Peer("runwasi", str(programs().shim), hello, kit, sleep))
+        found.append(Peer("runwasi", str(programs().shim), hello, kit, idle))
     except PeerMissing as reason:
         missing.append(str(reason))
     return found
@@ -116,7 +116,7 @@ def _one_life(daemon: Daemon, peer: Peer) -> dict[str, float]:
 
 def _sleeper(daemon: Daemon, peer: Peer, name: str, *options: str) -> list[str]:
     words = ["--detach", "--null-io", *options]
-    return daemon.container(peer.sleeper, name, *peer.sleep, runtime=peer.runtime, options=words)
+    return daemon.container(peer.sleeper, name, *peer.idle, runtime=peer.runtime, options=words)
 
 
 # Memory

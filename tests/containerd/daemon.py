@@ -18,7 +18,8 @@ from tests.containerd.images import Image
 from tests.containerd.place import overlay_works, short_directory
 from tests.containerd.releases import PROGRAMS, PeerMissing, Release
 
-DEADLINE = 60  # seconds that one call of ctr, a start or a stop may take
+# Seconds that one call of ctr, a start or a stop may take; a virtual machine needs more.
+DEADLINE = float(os.environ.get("WASM_SHIM_TEST_DEADLINE", 60))
 WASM = "io.containerd.wasm.v1"
 RUNC = "io.containerd.runc.v2"
 _SHIM = "containerd-shim-wasm-v1"
@@ -115,7 +116,7 @@ class Daemon:
                 self.start()
             self.clear()
             self.stop()
-            left = leftovers.leftovers(self.owner, [], 10)
+            left = leftovers.leftovers(self.owner, [], DEADLINE / 6)
         finally:
             self.kill()
             said = self.said()
@@ -272,7 +273,7 @@ class Daemon:
         for fifos in (self.directory / "fifo").iterdir():  # ctr forgets those of a task that it has not deleted
             shutil.rmtree(fifos)
 
-    def leftovers(self, deadline: float = 10) -> list[str]:
+    def leftovers(self, deadline: float = DEADLINE / 6) -> list[str]:
         """What no container needs: see leftovers.leftovers; a zygote may stay, programs too."""
         return leftovers.leftovers(self.owner, [self.pid], deadline)
 
