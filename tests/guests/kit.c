@@ -167,6 +167,10 @@ static int make_symlink(char **words) {
     return symlink(words[0], words[1]) < 0 ? failed(words[1]) : EXIT_SUCCESS;
 }
 
+static int make_link(char **words) {
+    return link(words[0], words[1]) < 0 ? failed(words[1]) : EXIT_SUCCESS;
+}
+
 static int read_symlink(char **words) {
     ssize_t size = readlink(words[0], buffer, sizeof buffer);
     if (size < 0) return failed(words[0]);
@@ -275,6 +279,7 @@ static const struct command {
     {"unlink", 1, remove_file},
     {"stat", 1, show_stat},
     {"symlink", 2, make_symlink},
+    {"link", 2, make_link},
     {"readlink", 1, read_symlink},
     {"spin", 0, spin},
     {"sleep", 1, sleep_ms},
