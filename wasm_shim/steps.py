@@ -1,8 +1,8 @@
 """Named points in the life of a container, at which a test can hold a process and kill it.
 
-WASM_SHIM_HOLD=STEP:SOCKET in the environment of the command line makes whichever process reaches the step
-connect to the test's Unix socket (which tells the test its pid) and wait there until the test answers or kills
-it. Without the variable a step costs one comparison.
+WASM_SHIM_HOLD=STEP:SOCKET in the environment of the command line or of containerd-shim-wasm-v1 makes whichever
+process reaches the step connect to the test's Unix socket (which tells the test its pid) and wait there until the test
+answers or kills it. Without the variable a step costs one comparison.
 """
 
 import os
@@ -11,22 +11,39 @@ from typing import Final
 
 VARIABLE: Final = "WASM_SHIM_HOLD"
 
-STEPS: Final = (
-    "cli.prepared",  # the container's directory exists, no process yet
+# What every container passes, in this order.
+SHARED_STEPS: Final = (
     "zygote.forked",  # in the zygote, just after the fork of a pod shim
     "shim.listening",  # the pod shim has its socket and has told nobody
     "compiler.locked",  # the compiler holds the program's lock
     "compiler.reported",  # its work is done, it has not ended
     "guest.forked",  # first line of the guest's process
-    "preparer.forked",  # first line of the process that mounts for a container with a root file system
-    "preparer.mounted",  # cgroup and mounts stand, nobody knows yet
     "shim.created",  # the guest is walled in; Create is not answered yet
+    "shim.started",  # it runs; Start is not answered yet
+    "shim.exited",  # the shim has seen the guest's end and told nobody
+    "shim.leaving",  # nothing is left to serve, the socket is still there
+)
+
+# What a container of the command line passes, too.
+COMMAND_LINE_STEPS: Final = (
+    "cli.prepared",  # the container's directory exists, no process yet
     "cli.created",  # the task is created, not started
     "cli.started",  # it runs
-    "shim.exited",  # the shim has seen the guest's end and told nobody
     "cli.exited",  # the exit status is known, nothing is removed yet
 )
 
+# What one of containerd passes, too.
+CONTAINERD_STEPS: Final = (
+    "shim.answered",  # containerd knows the pod shim's socket, and nobody serves it yet
+    "preparer.forked",  # first line of the process that mounts for a container with a root file system
+    "preparer.mounted",  # cgroup and mounts stand, nobody knows yet
+    "shim.telling",  # the cgroup has gone, the news of the guest's end has not been sent
+    "delete.begun",  # a `delete` has done nothing yet
+    "delete.told",  # the pod shim, if it lives, has ended the container
+    "delete.emptied",  # nothing runs in its cgroup, which is gone; the socket is still there
+)
+
+STEPS: Final = SHARED_STEPS + COMMAND_LINE_STEPS + CONTAINERD_STEPS
 
 _held, _, _address = os.environ.get(VARIABLE, "").partition(":")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)  # the last where a process is about to end
+_LISTENING = "00010000"  # the flag __SO_ACCEPTCON in /proc/net/unix
 _RUNC_ROOT = Path("/run/containerd/runc")  # where the runc shim keeps runc's state, one directory per namespace
 
 
@@ -64,7 +65,8 @@ def processes(owner: Owner) -> list[int]:
 def zygotes(owner: Owner) -> list[int]:
     """Those that listen on a zygote's socket: they stay when no container is left."""
     lines = Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    sockets = {f"socket:[{line.split()[6]}]" for line in lines if f"{owner.shim_root}/zygote-" in line}
+    rows = [line.split() for line in lines if f"{owner.shim_root}/zygote-" in line]
+    sockets = {f"socket:[{row[6]}]" for row in rows if row[3] == _LISTENING}  # what it has accepted has its path, too
     return [pid for pid in processes(owner) if sockets & _descriptors(pid)] if sockets else []
 
 

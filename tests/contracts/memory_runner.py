@@ -136,7 +136,7 @@ class MemoryRunner:
 
     def refuse(self) -> None:
         """Fail the creation that has waited longest."""
-        self.waiting.pop(0)[1].failed(InvalidArgument("cannot run it; it is broken"))
+        self.waiting.pop(0)[1].failed(FailedPrecondition("cannot run it; it is broken"))
 
 
 class MemoryBench:

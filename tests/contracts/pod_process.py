@@ -1,4 +1,4 @@
-"""A pod shim of containerd's in a process of its own: python -m … ADDRESS CONTAINERD PROGRAMS BUNDLE."""
+"""A pod shim of containerd's in a process of its own: python -m … ADDRESS CONTAINERD PROGRAMS BUNDLE [SECONDS]."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ DESCRIPTORS = Path("/proc/self/fd")
 
 
 def main() -> None:
-    """Serve until a client shuts it down; tells on standard output that it listens, and what is left at the end."""
-    address, containerd, programs, bundle = sys.argv[1:]
+    """Serve until a client shuts it down; tells on standard output that it listens, and what is left at the end.
+
+    SECONDS is how long it waits for a first client.
+    """
+    address, containerd, programs, bundle = sys.argv[1:5]
     forge = make_forge(Host())
     before = {path.name for path in DESCRIPTORS.iterdir()}
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
     os.write(1, b"listening\n")
-    pod = ContainerdPod("k8s.io", "one", address, containerd, programs, bundle)
+    pod = ContainerdPod("k8s.io", "one", address, containerd, programs, bundle, *map(float, sys.argv[5:]))
     serve_pod(forge, listener, pod)
     left = {path.name for path in DESCRIPTORS.iterdir()} - before
     os.write(1, f"left {len(left)} descriptors\n".encode())

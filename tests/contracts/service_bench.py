@@ -37,13 +37,18 @@ METHODS = {
 class RecordedReply:
     """Remembers its answer, and that there was only one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, hung_up: bool = False) -> None:
         self.payload: bytes | None = None
         self.failure: tuple[int, str] | None = None
+        self._hung_up = hung_up
 
     @property
     def answered(self) -> bool:
         return self.payload is not None or self.failure is not None
+
+    @property
+    def unheard(self) -> bool:
+        return self._hung_up and not self.answered
 
     def send(self, payload: bytes) -> None:
         assert not self.answered
@@ -60,6 +65,7 @@ class Service(MemoryBench):
     def __init__(self) -> None:
         super().__init__()
         self.left = 0
+        self.hung_up = False  # whether the client of the requests to come waits for no answer
         self.drains: list[Callable[[], None]] | None = None  # with a list, they wait until the test calls them
         self.service = TaskService(self.manager, self._leave, self._drain)
 
@@ -73,7 +79,7 @@ class Service(MemoryBench):
             self.drains.append(drained)
 
     def raw(self, method: str, payload: bytes, service: str = V3) -> RecordedReply:
-        reply = RecordedReply()
+        reply = RecordedReply(hung_up=self.hung_up)
         self.service.handle(service, method, payload, reply)  # type: ignore[arg-type] # it has all that is used
         return reply
 

@@ -181,7 +181,7 @@ def test_failed_creation_leaves_nothing(bench: Bench) -> None:
     answers: list[int | WasmShimError] = []
     bench.manager.create(bench.creation("one", BROKEN), answers.append)
     bench.until(lambda: bool(answers))
-    assert isinstance(answers[0], InvalidArgument)
+    assert isinstance(answers[0], FailedPrecondition)
     assert bench.seen == []
     assert bench.manager.empty
     assert create(bench, ENDS) > 0

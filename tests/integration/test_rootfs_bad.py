@@ -81,7 +81,7 @@ def test_damaged_programs(container: Container, guest: Guest) -> None:
     shutil.copy(guest("unknown_import.wat"), container.image)
     container.process["args"] = ["unknown_import.wat"]
     refusal = container.refused()
-    assert refusal.code == Code.INVALID_ARGUMENT
+    assert refusal.code == Code.FAILED_PRECONDITION
     assert "env" in refusal.message
     assert "launch" in refusal.message
 
@@ -119,7 +119,7 @@ BUNDLES: dict[str, tuple[dict[str, Any], int, str]] = {
         Code.INVALID_ARGUMENT,
         "mount /x in config.json has type nfs; only bind mounts are served",
     ),
-    "root": ({"root": {"path": 1}}, Code.INVALID_ARGUMENT, "path is missing in config.json, or is no str; write the"),
+    "root": ({"root": {"path": 1}}, Code.INVALID_ARGUMENT, "path is missing in config.json, or is no text; write the"),
     "limit": (
         {"linux": {"cgroupsPath": "/../x"}},
         Code.INVALID_ARGUMENT,

@@ -22,7 +22,7 @@ from wasm_shim.ttrpc.envelope import Code, RpcError
 from wasm_shim.ttrpc.well_known import Any as AnyMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from wasm_shim.ttrpc.protobuf import Message
     from wasm_shim.ttrpc.server import Reply
@@ -42,7 +42,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Pod:
     """A pod shim with its containerd, and a client of it."""
 
-    def __init__(self, directory: Path, programs: Path, containerd: str | None = None) -> None:
+    def __init__(self, directory: Path, programs: Path, containerd: str | None = None, unused: str = "60") -> None:
         self.loop = EventLoop()
         self.directory = directory
         self.address = directory / "s"
@@ -52,6 +52,7 @@ class Pod:
         code = f"import sys; sys.path.append({str(ROOT)!r}); from tests.contracts.pod_process import main; main()"
         told = str(directory / "ttrpc") if containerd is None else containerd
         command = [sys.executable, "-P", "-c", code, str(self.address), told, str(programs), str(directory)]
+        command.append(unused)
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         assert self.process.stdout.readline() == "listening\n"
@@ -152,7 +153,7 @@ def test_failed_creation_is_not_told(pod: Pod) -> None:
     """A program that cannot run is refused with the reason, and containerd hears of nothing."""
     _, error = pod.ask("Create", pod.creation("unknown_import.wat"))
     assert error
-    assert error.code == Code.INVALID_ARGUMENT
+    assert error.code == Code.FAILED_PRECONDITION
     pod.call("Shutdown", LEAVE)
     assert (pod.ended(), pod.events()) == ("left 0 descriptors\n", [])
 
@@ -185,3 +186,30 @@ def test_socket_that_has_gone(pod: Pod) -> None:
     pod.call("Shutdown", LEAVE)
     pod.ended()
     assert pod.logged() == ""
+
+
+def test_leaves_when_nobody_comes(tmp_path: Path, programs: Path) -> None:
+    """Whoever was to learn its address has been killed: it does not wait for ever."""
+    code = f"import sys; sys.path.append({str(ROOT)!r}); from tests.contracts.pod_process import main; main()"
+    words = [str(tmp_path / "s"), "", str(programs), str(tmp_path), "0.01"]
+    done = subprocess.run([sys.executable, "-P", "-c", code, *words], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (0, "listening\nleft 0 descriptors\n")
+    assert not (tmp_path / "s").exists()
+
+
+def test_stays_with_a_client(tmp_path: Path, programs: Path) -> None:
+    """One that is connected need not have a task yet."""
+    pod = Pod(tmp_path, programs, unused="0.1")
+    run_until(pod.loop, passed(pod.loop, 0.3))
+    pod.call("Create", pod.creation("hello.wat"))
+    pod.call("Delete", messages.DeleteRequest(**ONE))
+    pod.call("Shutdown", LEAVE)
+    pod.ended()
+    pod.close()
+
+
+def passed(loop: EventLoop, seconds: float) -> Callable[[], bool]:
+    """Whether so much time has passed on the loop."""
+    over: list[bool] = []
+    loop.call_later(seconds, lambda: over.append(True))
+    return lambda: bool(over)

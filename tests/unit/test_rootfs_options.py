@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wasm_shim.container.rootfs import _shortened, parse_options
+from wasm_shim.container.rootfs import _check_data, _shortened, parse_options
 from wasm_shim.errors import InvalidArgument
 from wasm_shim.kernel import calls
 
@@ -70,3 +70,17 @@ def test_layers_without_anything_in_common(monkeypatch: pytest.MonkeyPatch) -> N
     """Then the root is what they share, and they lose their first slash."""
     monkeypatch.chdir("/")
     assert _shortened(f"lowerdir=/usr:/etc{os.sep}") == "lowerdir=usr:etc"
+
+
+def test_layers_with_relative_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have no directory in common, and the kernel may say what is wrong with them."""
+    monkeypatch.chdir("/")
+    for data in ("lowerdir=/a:b", "lowerdir=", "lowerdir=a:b"):
+        assert _shortened(data) == data
+
+
+def test_data_is_counted_in_bytes() -> None:
+    """The kernel takes a page and would leave out the rest."""
+    _check_data("x" * 4095, "the mount /x", "leave some out")
+    with pytest.raises(InvalidArgument, match="options of the mount /x have 4096 bytes; leave some out"):
+        _check_data("ü" * 2048, "the mount /x", "leave some out")

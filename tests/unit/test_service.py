@@ -200,7 +200,7 @@ def test_failed_creation(service: Service) -> None:
     """A creation that fails is answered with its code."""
     options = AnyMessage(type_url=messages.RunOptions.TYPE_URL, value=messages.RunOptions(program=BROKEN).encode())
     reply = service.ask("Create", id="one", bundle="/b", options=options)
-    assert reply.failure == (Code.INVALID_ARGUMENT, "cannot run it; it is broken")
+    assert reply.failure == (Code.FAILED_PRECONDITION, "cannot run it; it is broken")
 
 
 def test_shutdown_waits_for_the_last_task(service: Service) -> None:
@@ -233,6 +233,25 @@ def test_task_that_comes_while_draining_stays(service: Service) -> None:
     service.ask("Shutdown")
     service.drains.pop()()
     assert service.left == 1
+
+
+def test_a_failed_creation_that_nobody_hears_of(service: Service) -> None:
+    """The shim leaves once, when all is told: its containerd was killed. It stays for other tasks."""
+    service.create()
+    service.drains = []
+    options = AnyMessage(type_url=messages.RunOptions.TYPE_URL, value=messages.RunOptions(program=BROKEN).encode())
+    for left in (0, 1):
+        service.hung_up = True
+        assert service.ask("Create", id="two", bundle="/b", options=options).failure
+        service.hung_up = False
+        if left:
+            reply = service.ask("Shutdown")
+            service.drains.pop()()
+            assert reply.payload == b""
+        else:
+            assert service.drains == []
+            service.answer("Delete", messages.DeleteResponse, id="one")
+        assert (service.left, service.drains) == (left, [])
 
 
 # Errors and codes

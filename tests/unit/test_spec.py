@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,9 +15,6 @@ from hypothesis import strategies as st
 from wasm_shim.container.spec import parse_spec, read_bundle
 from wasm_shim.errors import InvalidArgument, NotFound, PermissionDenied, Unimplemented
 from wasm_shim.guest import Mount
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TEXT = st.text(max_size=10) | st.text(st.characters(), max_size=3) | st.sampled_from(["/", "/a", "A=1", "bind", "\0"])
 JSON = st.recursive(
@@ -129,6 +127,7 @@ def test_names_that_are_no_text_pass() -> None:
         (spec(env=[1]), "env in config.json holds something that is no string"),
         (spec(cwd="tmp"), "process.cwd in config.json is 'tmp'; it must be an absolute path"),
         (spec(cwd=None), "cwd is missing in config.json"),
+        (spec(cwd="/" + "d" * 4095), "cwd in config.json is longer than the 4095 bytes that the kernel takes"),
         (spec(cwd="/a\0"), "cwd in config.json holds a NUL"),
         (spec(terminal="yes"), "terminal in config.json is no boolean"),
         (mounted(type="tmpfs"), "mount /data in config.json has type tmpfs; only bind mounts are served"),
@@ -139,7 +138,12 @@ def test_names_that_are_no_text_pass() -> None:
         (mounted(options=[1]), "options in config.json holds something that is no string"),
         (json.dumps({"process": {"args": ["a"], "cwd": "/"}, "mounts": [1]}).encode(), "destination is missing"),
         (json.dumps({"process": {"args": ["a"], "cwd": "/"}, "mounts": "a"}).encode(), "mounts in config.json is no"),
-        (b"{}", "process is missing in config.json, or is no dict"),
+        (b"{}", "process is missing in config.json, or is no object"),
+        (b"[" * 100_000, "config.json is nested too deeply; write it again"),
+        (b"9" * 5000, "config.json holds what is no text and no number of JSON"),
+        (b"\xff", "config.json holds what is no text and no number of JSON"),
+        (b"[NaN]", "config.json holds what is no text and no number of JSON"),
+        (b"{", "config.json is no JSON: Expecting property name"),
     ],
 )
 def test_rejects_with_the_field(data: bytes, sentence: str) -> None:
@@ -149,11 +153,11 @@ def test_rejects_with_the_field(data: bytes, sentence: str) -> None:
 
 
 def test_rejects_a_bundle_without_a_file(tmp_path: Path) -> None:
-    """A bundle without config.json is NotFound, one whose config.json is a directory PermissionDenied."""
+    """A bundle without config.json is NotFound, one whose config.json leads nowhere PermissionDenied."""
     with pytest.raises(NotFound, match=r"no config\.json in the bundle"):
         read_bundle(str(tmp_path))
-    (tmp_path / "config.json").mkdir()
-    with pytest.raises(PermissionDenied, match=r"cannot read .*config\.json: Is a directory"):
+    (tmp_path / "config.json").symlink_to("config.json")
+    with pytest.raises(PermissionDenied, match=r"cannot read .*config\.json: Too many levels of symbolic links"):
         read_bundle(str(tmp_path))
 
 
@@ -161,3 +165,21 @@ def test_reads_a_bundle(tmp_path: Path) -> None:
     """The spec of a bundle is its config.json."""
     (tmp_path / "config.json").write_bytes(spec())
     assert read_bundle(str(tmp_path)) == parse_spec(spec())
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "device", "large"])
+def test_what_is_no_document_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    """A FIFO, a directory and a device are refused at once, a file of 9 MiB by its size; no descriptor stays."""
+    path, before = tmp_path / "config.json", len(list(Path("/proc/self/fd").iterdir()))
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, 9 << 20)
+    with pytest.raises(InvalidArgument, match="has 9437184 bytes" if kind == "large" else "is no regular file"):
+        read_bundle(str(tmp_path))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -18,7 +18,6 @@ from tests.contracts.tasks import SCENARIOS
 from wasm_shim.errors import (
     AlreadyExists,
     FailedPrecondition,
-    InvalidArgument,
     NotFound,
     ResourceExhausted,
     Unavailable,
@@ -83,7 +82,7 @@ def test_late_failure_frees_the_id(bench: MemoryBench) -> None:
     answers: list[int | WasmShimError] = []
     bench.manager.create(bench.creation("one", RUNS), answers.append)
     bench.runner.refuse()
-    assert [type(answer) for answer in answers] == [InvalidArgument]
+    assert [type(answer) for answer in answers] == [FailedPrecondition]
     assert bench.manager.empty
 
 

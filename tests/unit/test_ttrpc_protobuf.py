@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from wasm_shim.ttrpc import wire
 from wasm_shim.ttrpc.protobuf import (
+    MOST_FIELDS,
     Message,
     bool_,
     bytes_,
@@ -181,6 +182,8 @@ def test_unexpected_wire_type_is_skipped(data: bytes) -> None:
         (b"\x0e", "wire type 6"),
         (b"\x00\x00", "no valid field number"),
         (b"\x92\x01\x01\x80", "ends within a number"),
+        (b"\x20\x01" * (MOST_FIELDS + 1), f"more than {MOST_FIELDS} fields"),
+        (b"\x78\x01" * (MOST_FIELDS + 1), f"more than {MOST_FIELDS} fields"),
     ],
 )
 def test_malformed_bytes_are_named(data: bytes, sentence: str) -> None:
@@ -231,3 +234,15 @@ def test_google_reads_our_bytes_field() -> None:
     encoded = Sample(text="u", raw=b"\xff\x00").encode()
     theirs = any_pb2.Any.FromString(encoded)
     assert (theirs.type_url, theirs.value) == ("u", b"\xff\x00")
+
+
+def test_fields_within_fields_count() -> None:
+    """Those of all messages within a message, and packed numbers, share one allowance."""
+    inner = b"\x20\x01" * 1000
+    child = b"\x12" + wire.encode_varint(len(inner)) + inner
+    assert len(Parent.decode(child * 60).children) == 60
+    with pytest.raises(DecodeError, match="more than"):
+        Parent.decode(child * 70)
+    packed = b"\x0a" + wire.encode_varint(MOST_FIELDS) + bytes(MOST_FIELDS)
+    with pytest.raises(DecodeError, match="more than"):
+        Location.decode(packed)

@@ -4,11 +4,12 @@ import os
 import sys
 from typing import Final
 
-from wasm_shim.errors import InvalidArgument, NotFound, WasmShimError
+from wasm_shim.errors import FailedPrecondition, InvalidArgument, NotFound, WasmShimError
 
 OURS: Final = 125  # exit codes as Docker has them: our own error,
 CANNOT_RUN: Final = 126  # a program that cannot be run,
 NOT_THERE: Final = 127  # one that is not there; else the guest's
+_PROGRAMS: Final = (InvalidArgument, FailedPrecondition)  # damaged, or in need of what no host interface provides
 
 
 class Refusal(Exception):
@@ -21,7 +22,7 @@ class Refusal(Exception):
 
 def refusal_of_program(error: WasmShimError) -> Refusal:
     """The refusal for an error that concerns the program itself."""
-    code = NOT_THERE if isinstance(error, NotFound) else CANNOT_RUN if isinstance(error, InvalidArgument) else OURS
+    code = NOT_THERE if isinstance(error, NotFound) else CANNOT_RUN if isinstance(error, _PROGRAMS) else OURS
     return Refusal(code, error.message)
 
 

@@ -2,24 +2,60 @@
 
 import json
 import os
-from typing import Any
+import stat
+from typing import Any, Final
 
 from wasm_shim.errors import InvalidArgument
 
+_MOST: Final = 8 << 20  # bytes of a document: the worst of this size takes half a second and 300 MB to parse
+_LONGEST_TEXT: Final = 4095  # bytes that the kernel takes as a path
+_SHOWN: Final = 60  # characters of a value in a message
+_KINDS: Final[dict[type, str]] = {dict: "object", list: "list", str: "text"}
 
-def parse(data: bytes) -> Any:
-    """The JSON value; raises InvalidArgument."""
+
+def read(path: str) -> bytes:
+    """A document's bytes, never waiting for them; raises OSError, and InvalidArgument for what cannot be a document."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgument(f"config.json is no JSON: {error}; write the bundle again") from error
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidArgument(f"{path} is no regular file; write the bundle again")
+        if status.st_size > _MOST:
+            raise InvalidArgument(f"{path} has {status.st_size} bytes; a bundle's may have {_MOST}")
+        return os.read(descriptor, status.st_size)
+    finally:
+        os.close(descriptor)
+
+
+def parse(data: bytes, what: str = "config.json") -> Any:
+    """The JSON value; raises InvalidArgument. `what` names the document in messages."""
+    try:
+        return json.loads(data, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise InvalidArgument(f"{what} is nested too deeply; write it again") from error
+    except json.JSONDecodeError as error:
+        raise InvalidArgument(f"{what} is no JSON: {error}; write it again") from error
+    except ValueError as error:  # not UTF-8, or a number with thousands of digits
+        raise InvalidArgument(f"{what} holds what is no text and no number of JSON; write it again") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: as JSON, its beginning where it is long, and a list or an object by its kind."""
+    if isinstance(value, list | dict):
+        return f"a list of {len(value)}" if isinstance(value, list) else "an object"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def field(owner: Any, name: str, kind: type) -> Any:
     """A field that must be there; raises InvalidArgument."""
     value = owner.get(name) if isinstance(owner, dict) else None
     if not isinstance(value, kind):
-        raise InvalidArgument(f"{name} is missing in config.json, or is no {kind.__name__}; write the bundle again")
+        raise InvalidArgument(f"{name} is missing in config.json, or is no {_KINDS[kind]}; write the bundle again")
     return value
 
 
@@ -48,10 +84,12 @@ def strings(owner: Any, name: str) -> tuple[str, ...]:
 
 
 def text(owner: Any, name: str) -> str:
-    """A string that must be there and that the kernel can take; raises InvalidArgument."""
+    """A name or path that must be there and that the kernel can take; raises InvalidArgument."""
     value: str = field(owner, name, str)
     if not _is_text(value):
         raise InvalidArgument(f"{name} in config.json holds a NUL or half a character; write the bundle again")
+    if len(os.fsencode(value)) > _LONGEST_TEXT:
+        raise InvalidArgument(f"{name} in config.json is longer than the {_LONGEST_TEXT} bytes that the kernel takes")
     return value
 
 
@@ -74,7 +112,8 @@ def integer(owner: Any, name: str, low: int, high: int, default: int) -> int:
     if value is None:
         return default
     if type(value) is not int or not low <= value <= high:
-        raise InvalidArgument(f"{name} in config.json is {value!r}; it must be a whole number from {low} to {high}")
+        message = f"{name} in config.json is {shown(value)}; it must be a whole number from {low} to {high}"
+        raise InvalidArgument(message)
     return value
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from wasm_shim.container.cgroup import Cgroup
+from wasm_shim.container.cgroup import Cgroup, OomWatch
 from wasm_shim.container.process import GO, Spawned
 from wasm_shim.container.stdio import Stdio
 from wasm_shim.container.terminal import Terminal
@@ -24,7 +24,7 @@ Answer = Callable[[WasmShimError | None], None]
 
 
 class GuestTask:
-    """The `task.ports.Process` of one forked guest; `cgroup` is None on the command line."""
+    """The `task.ports.Process` of one forked guest; `cgroup` and `oom`, its watch, are None on the command line."""
 
     def __init__(  # noqa: PLR0913 - what the process is made of, and whom to tell
         self,
@@ -33,13 +33,13 @@ class GuestTask:
         stdio: Stdio,
         terminal: Terminal | None,
         cgroup: Cgroup | None,
+        oom: OomWatch | None,
         creating: Creating,
     ) -> None:
         self._loop, self._spawned, self._stdio, self._terminal = loop, spawned, stdio, terminal
-        self._cgroup, self._creating = cgroup, creating
+        self._cgroup, self._oom, self._creating = cgroup, oom, creating
         self._gone = False  # ended, and perhaps still being listened to
         self._frozen = False
-        self._oom = cgroup.watch_oom(loop, creating.out_of_memory) if cgroup else None
         loop.watch_read(spawned.pidfd, self._exited)
 
     @property
@@ -52,6 +52,7 @@ class GuestTask:
         try:
             if not self._gone:
                 self._spawned.control.send(GO)
+                reached("shim.started")
         except BrokenPipeError:
             return
 
@@ -125,6 +126,7 @@ class GuestTask:
             self._oom.look()  # the loop may not have heard of it yet
             self._oom.close()
         if self._terminal:
+            self._stdio.release_outputs()
             self._terminal.when_drained(lambda: self._terminal_drained(exit_))
         else:
             self._stdio.when_drained(lambda: self._finish(exit_))

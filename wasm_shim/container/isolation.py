@@ -13,6 +13,8 @@ from wasm_shim.errors import InvalidArgument, Unimplemented
 from wasm_shim.kernel import calls
 
 _MAX_ID: Final = (1 << 32) - 2
+_MAX_GROUPS: Final = 65536  # NGROUPS_MAX
+_MAX_HOSTNAME: Final = 64  # bytes (sethostname(2))
 _UNLIMITED: Final = (1 << 64) - 1
 _NAMESPACES: Final = {
     "pid": calls.CLONE_NEWPID,
@@ -65,7 +67,7 @@ def parse_isolation(config: Any, bundle: str) -> Isolation | None:
         user=_user(document.section(process, "user")),
         joined=joined,
         new=new,
-        hostname=document.optional_text(config, "hostname"),
+        hostname=_hostname(config),
         limits=tuple(_limit(entry) for entry in document.entries(process, "rlimits")),
         oom_score_adj=document.integer(process, "oomScoreAdj", -1000, 1000, 0),
         cgroup=document.optional_text(linux, "cgroupsPath"),
@@ -73,10 +75,20 @@ def parse_isolation(config: Any, bundle: str) -> Isolation | None:
     )
 
 
+def _hostname(config: Any) -> str:
+    name = document.optional_text(config, "hostname")
+    if len(os.fsencode(name)) > _MAX_HOSTNAME:
+        raise InvalidArgument(f"hostname in config.json is longer than the {_MAX_HOSTNAME} bytes that the kernel takes")
+    return name
+
+
 def _user(user: Any) -> User:
     groups = document.entries(user, "additionalGids")
     if not all(type(group) is int and 0 <= group <= _MAX_ID for group in groups):
         raise InvalidArgument("user.additionalGids in config.json holds something that is no group id")
+    if len(groups) > _MAX_GROUPS:
+        message = f"user.additionalGids in config.json has {len(groups)} groups; the kernel takes {_MAX_GROUPS}"
+        raise InvalidArgument(message)
     return User(
         document.integer(user, "uid", 0, _MAX_ID, 0),
         document.integer(user, "gid", 0, _MAX_ID, 0),

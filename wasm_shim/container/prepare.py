@@ -22,6 +22,7 @@ from wasm_shim.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavai
 from wasm_shim.eventloop import EventLoop
 from wasm_shim.kernel import calls
 from wasm_shim.runtime.cache import digest
+from wasm_shim.runtime.source import check_size
 from wasm_shim.steps import reached
 from wasm_shim.task.ports import RootMount
 
@@ -111,13 +112,19 @@ def _run(
         try:
             _prepare(spec, isolation, rootfs, cgroup, connection)
         except WasmShimError as error:
-            connection.send(_FAILED + f"{type(error).__name__}\0{error}".encode(errors="surrogateescape")[:_MESSAGE])
+            _send_failure(connection, type(error).__name__, str(error))
         except OSError as error:
-            connection.send(_FAILED + f"FailedPrecondition\0cannot prepare the container: {error}".encode())
+            reason = error.strerror or str(error)
+            _send_failure(connection, "FailedPrecondition", f"cannot prepare the container: {reason}; look at its spec")
         except BaseException as error:  # noqa: BLE001 - a process boundary: nothing may return into the shim's loop
-            connection.send(_FAILED + f"Internal\0fault while preparing the container: {error!r}".encode())
+            _send_failure(connection, "Internal", f"fault while preparing the container: {error!r}")
     finally:
         os._exit(0)
+
+
+def _send_failure(connection: socket.socket, kind: str, sentence: str) -> None:
+    """The name of a class of errors and its message, cut to what is received at once: more could block."""
+    connection.send(_FAILED + f"{kind}\0{sentence}".encode(errors="surrogateescape")[: _MESSAGE - 1])
 
 
 def _prepare(
@@ -142,9 +149,12 @@ def _check_namespace(path: str, kind: int) -> None:
     """The guest joins it by path later, when there is no good place for a sentence any more."""
     name = f"the {NAMESPACE_NAMES[kind]} namespace {path}"
     try:
-        with open(path, "rb", buffering=0) as file:
-            if fcntl.ioctl(file, _NS_GET_NSTYPE) == kind:
+        namespace = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            if fcntl.ioctl(namespace, _NS_GET_NSTYPE) == kind:
                 return
+        finally:
+            os.close(namespace)
     except FileNotFoundError as error:
         raise NotFound(f"{name} does not exist; the pod that it belongs to has ended") from error
     except OSError:  # a directory, or another kind of file
@@ -169,6 +179,7 @@ def _open_program(root: int, spec: Spec) -> int:
             raise InvalidArgument(f"{path} in the image is no regular file; name a .wasm or .wat file")
         if os.pread(program, 4, 0).startswith(_LINUX):
             raise InvalidArgument(f"{path} is a Linux program and no WebAssembly; run it with the runtime runc")
+        check_size(program, path)
         return program
     raise NotFound(f"no program {name} in the image; {_advice(root)}")
 

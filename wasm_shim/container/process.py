@@ -36,6 +36,7 @@ _STOPPING: Final = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTT
 DEADLY: Final = signal.valid_signals() - _FAULTS - _HARMLESS - _STOPPING
 
 READY, GO, FAILED = b"R", b"G", b"F"
+FAULT: Final = "fault while walling in the guest"  # how the reason begins where it is ours
 _NOT_STARTED: Final = 125  # exit status of a child that never became a guest
 
 
@@ -112,10 +113,15 @@ class _Child:
             self._keep_descriptors(stdio)
             warning = self._build()
             os.write(control, READY + warning.encode())
-        except (OSError, WasmtimeFailure) as error:
+        except OSError as error:
+            what = f" ({error.filename})" if error.filename else ""
+            self._give_up(f"cannot wall in the guest: {error.strerror or error}{what}")
+        except WasmtimeFailure as error:
             self._give_up(f"cannot wall in the guest: {error}")
+        except MemoryError:
+            self._give_up("cannot wall in the guest: its limits leave it too little memory")
         except BaseException as error:  # noqa: BLE001 - a process boundary: nothing may return into the shim's loop
-            self._give_up(f"fault while walling in the guest: {error!r}")
+            self._give_up(f"{FAULT}: {error!r}")
         try:
             _thread.start_new_thread(self._guest_thread, ())
         except RuntimeError:  # a limit of processes; nothing may return into the shim's loop

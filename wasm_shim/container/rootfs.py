@@ -52,9 +52,9 @@ def build_root(
     try:
         calls.unshare(calls.CLONE_NEWNS)
         calls.mount(None, b"/", None, calls.MS_REC | calls.MS_SLAVE, None)  # nothing we mount travels to the host
-        os.makedirs(root, 0o711, exist_ok=True)
     except OSError as error:
         raise FailedPrecondition(f"cannot make a mount namespace for {root}: {error.strerror}; run as root") from error
+    _make_root(root)
     for mount in rootfs or (RootMount("bind", root, "", ("rbind",)),):
         _mount_root(mount, root)
     tree = _open_directory(root)
@@ -70,6 +70,16 @@ def build_root(
     return tree
 
 
+def _make_root(path: str) -> None:
+    """Make the directory where it is missing, as runc's shim does; not those above it, which nobody would remove."""
+    try:
+        os.mkdir(path, 0o711)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise InvalidArgument(f"root.path in config.json is {path}: {error.strerror}; make that directory") from error
+
+
 def _open_directory(path: str) -> int:
     return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -79,10 +89,9 @@ def _mount_root(mount: RootMount, root: str) -> None:
     if mount.type == "bind":
         flags |= calls.MS_BIND
     try:
-        if len(data) > _MAX_DATA and mount.type == "overlay":
+        if len(os.fsencode(data)) > _MAX_DATA and mount.type == "overlay":
             data = _shortened(data)
-        if len(data) > _MAX_DATA:
-            raise InvalidArgument(f"the options of the root file system have {len(data)} bytes; use fewer layers")
+        _check_data(data, "the root file system", "use fewer layers")
         source, kind = os.fsencode(mount.source), os.fsencode(mount.type)
         place = _place(_open_directory(root), mount.target, directory=True)
         target = b"/proc/self/fd/%d" % place  # by name, a link of an earlier mount could lead out of the root
@@ -112,6 +121,13 @@ def parse_options(options: tuple[str, ...]) -> tuple[int, str]:
     return flags, ",".join(data)
 
 
+def _check_data(data: str, what: str, remedy: str) -> None:
+    """Raise InvalidArgument for more than the kernel takes: it would leave out the rest without a word."""
+    size = len(os.fsencode(data))
+    if size > _MAX_DATA:
+        raise InvalidArgument(f"the options of {what} have {size} bytes; {remedy}")
+
+
 def _shortened(data: str) -> str:
     """The options of an overlay of many layers, with those relative to the current directory, which becomes theirs."""
     options = data.split(",")
@@ -119,6 +135,8 @@ def _shortened(data: str) -> str:
     if at is None:
         return data
     layers = options[at].removeprefix("lowerdir=").split(":")
+    if not all(layer.startswith("/") for layer in layers):
+        return data
     common = os.path.commonpath(layers)
     os.chdir(common)
     options[at] = "lowerdir=" + ":".join(os.path.relpath(layer, common) for layer in layers)
@@ -133,6 +151,7 @@ def _mount_inside(tree: int, mount: Mount | Tmpfs) -> None:
             place = _place(tree, mount.target, directory=True)
             flags, data = parse_options(mount.options)
             flags |= calls.MS_NOSUID | calls.MS_NODEV
+            _check_data(data, f"the mount {mount.target}", "leave some out")
             calls.mount(b"tmpfs", b"/proc/self/fd/%d" % place, b"tmpfs", flags, os.fsencode(data) or None)
             os.close(place)
     except OSError as error:

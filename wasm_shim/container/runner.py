@@ -4,11 +4,11 @@ import os
 import signal
 from collections.abc import Callable
 
-from wasm_shim.container.cgroup import Cgroup, cgroup_at
+from wasm_shim.container.cgroup import Cgroup, OomWatch, cgroup_at, path_without_spec
 from wasm_shim.container.guest_task import GuestTask, remove_cgroup
 from wasm_shim.container.plan import Plan, make_plan, make_rooted_plan
 from wasm_shim.container.prepare import Preparation, Prepared
-from wasm_shim.container.process import READY, Forge, Job, Spawned, spawn
+from wasm_shim.container.process import FAULT, READY, Forge, Job, Spawned, spawn
 from wasm_shim.container.spec import Spec, read_bundle
 from wasm_shim.container.stdio import Stdio
 from wasm_shim.container.terminal import Terminal
@@ -19,6 +19,7 @@ from wasm_shim.errors import (
     Internal,
     InvalidArgument,
     ResourceExhausted,
+    Unavailable,
     WasmShimError,
 )
 from wasm_shim.eventloop import EventLoop
@@ -78,6 +79,9 @@ class _Making:
         self._runner, self._creation, self._creating = runner, creation, creating
         self._loop, self._forge = runner.loop, runner.forge
         self._cgroup: Cgroup | None = None
+        self._oom: OomWatch | None = None
+        self._made = self._starved = False
+        self._counted = False  # whether its threads are
         self._enclosure: Enclosure | None = None
         self._stdio: Stdio | None = None
         self._terminal: Terminal | None = None
@@ -105,6 +109,8 @@ class _Making:
         if self._stdio:
             self._stdio.close()
         self._close_enclosure()
+        if self._oom:
+            self._oom.close()
         if self._cgroup:
             remove_cgroup(self._loop, self._cgroup, lambda: self._creating.failed(error))
         else:
@@ -115,7 +121,8 @@ class _Making:
         if isolation is None or self._forge.wall is not Wall.NAMESPACES:
             raise FailedPrecondition("a container with a root file system needs root; run containerd as root")
         self._plan = make_rooted_plan(spec, creation.call)
-        cgroup = cgroup_at(isolation.cgroup or f"/wasm-shim/{creation.id}", systemd=creation.systemd_cgroup)
+        self._counted = bool(isolation.resources.get("pids"))
+        cgroup = cgroup_at(isolation.cgroup or path_without_spec(creation.id), systemd=creation.systemd_cgroup)
 
         def prepared(outcome: Prepared | WasmShimError) -> None:
             try:
@@ -164,6 +171,8 @@ class _Making:
                 self._terminal = Terminal(self._loop, stdio)
             slave = self._terminal.slave if self._terminal else -1
             descriptors = (slave,) * 3 if self._terminal else (stdio.stdin, stdio.stdout, stdio.stderr)
+            if self._cgroup:  # from its first page on: a limit may be too low to start with
+                self._oom = self._cgroup.watch_oom(self._loop, self._out_of_memory)
             self._spawned = spawn(self._forge, job, descriptors)
         except OSError as error:
             raise ResourceExhausted(f"cannot start a process for the guest: {error.strerror}; try again") from error
@@ -184,22 +193,37 @@ class _Making:
         if self._runner.warn and len(told) > 1:
             self._runner.warn(told[1:].decode(errors="replace"))
         reached("shim.created")
-        try:
-            guest = GuestTask(self._loop, spawned, self._stdio, self._terminal, self._cgroup, self._creating)
-        except (OSError, WasmShimError) as error:  # no descriptor is left to watch its memory with
-            signal.pidfd_send_signal(spawned.pidfd, signal.SIGKILL)
-            said = f"cannot watch the guest: {error}".encode()
-            self._loop.watch_read(spawned.pidfd, lambda: self._not_walled(spawned, said))
-            return
+        guest = GuestTask(self._loop, spawned, self._stdio, self._terminal, self._cgroup, self._oom, self._creating)
+        self._made = True
         self._creating.made(guest)
+        if self._starved:
+            self._creating.out_of_memory()
+
+    def _out_of_memory(self) -> None:
+        self._starved = True
+        if self._made:  # nobody has heard of the guest before
+            self._creating.out_of_memory()
 
     def _not_walled(self, spawned: Spawned, said: bytes) -> None:
         self._loop.unwatch_read(spawned.pidfd)
-        os.waitpid(spawned.pid, 0)
+        status = os.waitpid(spawned.pid, 0)[1]
         spawned.control.close()
         os.close(spawned.pidfd)
-        reason = said.decode(errors="replace") or "the guest's process was killed before its wall stood"
-        self.fail(Internal(f"{reason}; try again"))
+        lacking = ""
+        if self._oom and self._oom.killed:
+            lacking = "memory limit"
+        elif self._counted and not said and os.WTERMSIG(status) != signal.SIGKILL:  # it has ended itself
+            lacking = "limit of processes, which holds for threads, too,"
+        if lacking:
+            self.fail(ResourceExhausted(f"the container's {lacking} is too low for a guest to start; raise it"))
+            return
+        reason = said.decode(errors="replace")
+        if not reason:
+            self.fail(Unavailable("the guest's process was killed before its wall stood; try again"))
+        elif reason.startswith(FAULT):
+            self.fail(Internal(f"{reason}; try again"))
+        else:
+            self.fail(FailedPrecondition(f"{reason}; look at its config.json"))
 
     def _close_enclosure(self) -> None:
         if self._enclosure:

@@ -33,9 +33,8 @@ def read_bundle(bundle: str) -> Spec:
     """The spec of the bundle directory; raises NotFound, PermissionDenied, InvalidArgument or Unimplemented."""
     path = f"{bundle}/config.json"
     try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except FileNotFoundError as error:
+        data = document.read(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"no config.json in the bundle {bundle}; write one or name another bundle") from error
     except OSError as error:
         raise PermissionDenied(f"cannot read {path}: {error.strerror}; make it readable for the shim") from error
@@ -87,4 +86,4 @@ def _mount(entry: Any, *, rooted: bool) -> Mount | Tmpfs | None:
     if rooted and kind == "tmpfs":
         # A specification's /dev holds devices; a guest has none, and what else is put there has a place in the root.
         return None if target == "/dev" else Tmpfs(target, options)
-    raise InvalidArgument(f"mount {target} in config.json has type {kind}; only bind mounts are served")
+    raise InvalidArgument(f"mount {target} in config.json has type {kind or 'nothing'}; only bind mounts are served")

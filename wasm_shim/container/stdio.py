@@ -31,6 +31,7 @@ class Stdio:
         self._copiers: set[Copier] = set()
         self._drained: Callable[[], None] | None = None
         self._held_stdin = -1
+        self._held_outputs: list[int] = []
         try:
             self.stdin = self._open_stdin(_path(creation.stdin, "stdin"))
             self.stdout = self._open_output(_path(creation.stdout, "stdout"), "stdout")
@@ -62,12 +63,19 @@ class Stdio:
             os.close(self._held_stdin)
             self._held_stdin = -1
 
+    def release_outputs(self) -> None:
+        """Release our own readers: what is still written to a client that has gone fails, and waits for nobody."""
+        for descriptor in self._held_outputs:
+            self._open.remove(descriptor)
+            os.close(descriptor)
+        self._held_outputs = []
+
     def close(self) -> None:
         """Release everything."""
         self.forked()
         for copier in self._copiers:
             copier.stop()
-        descriptors, self._open, self._held_stdin = self._open, [], -1
+        descriptors, self._open, self._held_stdin, self._held_outputs = self._open, [], -1, []
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -91,7 +99,7 @@ class Stdio:
         if _is_anonymous(writer):
             os.close(held)
         else:
-            self._keep(held)
+            self._held_outputs.append(self._keep(held))
         return writer
 
     def _open_file(self, path: str, name: str) -> int:

@@ -3,7 +3,7 @@
 import json
 from typing import Any, NamedTuple
 
-from wasm_shim.errors import InvalidArgument, NotFound
+from wasm_shim.errors import FailedPrecondition, InvalidArgument, NotFound
 
 FORMAT = 1  # of the JSON below; part of the cache's key
 
@@ -69,10 +69,11 @@ class Program(NamedTuple):
     def require_command(self, name: str) -> None:
         """Check that the program can run as a command; `name` is how the user called it.
 
-        Raises InvalidArgument with the reason and, where there are exports to call, how to call them.
+        Raises FailedPrecondition for an import that the host lacks, else InvalidArgument with the reason and, where
+        there are exports to call, how to call them.
         """
         if self.refusal:
-            raise InvalidArgument(f"cannot run {name}: {self.refusal}")
+            raise FailedPrecondition(f"cannot run {name}: {self.refusal}")
         if self.command:
             return
         if any(export.startswith("wasi:http/incoming-handler@") for export in self.exports):
@@ -91,11 +92,11 @@ class Program(NamedTuple):
     def function(self, name: str) -> Function:
         """The exported function of that name, or of that name in just one exported interface.
 
-        Raises NotFound with the list of what there is, and InvalidArgument when the host cannot link the
+        Raises NotFound with the list of what there is, and FailedPrecondition when the host cannot link the
         program.
         """
         if self.refusal:
-            raise InvalidArgument(f"cannot call {name}: {self.refusal}")
+            raise FailedPrecondition(f"cannot call {name}: {self.refusal}")
         exact = [function for function in self.functions if function.name == name]
         found = exact or [function for function in self.functions if function.name.endswith(f"#{name}")]
         if len(found) == 1:

@@ -6,7 +6,6 @@ There is no state file: `start` for a further container of a pod, and `delete` a
 import errno
 import os
 import socket
-import stat
 from collections.abc import Mapping
 from fcntl import LOCK_EX, flock
 from hashlib import sha256
@@ -17,7 +16,6 @@ from wasm_shim.errors import InvalidArgument
 from wasm_shim.paths import ShimPaths
 
 SANDBOX: Final = "io.kubernetes.cri.sandbox-id"  # the annotation by which containers of a pod share a shim
-_SPEC_LIMIT: Final = 16 << 20  # bytes of a config.json
 _PATH_LIMIT: Final = 107  # bytes in sockaddr_un's path before its NUL (unix(7))
 _BACKLOG: Final = 128
 
@@ -25,11 +23,8 @@ _BACKLOG: Final = 128
 def read_config(bundle: str) -> dict[str, Any]:
     """The bundle's config.json, empty where there is none that can be read: Create says what is wrong with it."""
     try:
-        descriptor = os.open(f"{bundle}/config.json", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            config = document.parse(file.read(_SPEC_LIMIT)) if regular else None
-    except (OSError, ValueError, InvalidArgument):
+        config = document.parse(document.read(f"{bundle}/config.json"))
+    except (OSError, ValueError, InvalidArgument):  # ValueError: a NUL in the bundle's name
         return {}
     return config if isinstance(config, dict) else {}
 
@@ -46,7 +41,7 @@ def socket_path(paths: ShimPaths, containerd: str, namespace: str, group: str) -
 
     `containerd` is the address of its main socket: two containerds may have containers of the same name.
     """
-    parts = "\0".join((containerd, namespace, group)).encode(errors="surrogateescape")
+    parts = "\0".join((containerd, namespace, group)).encode(errors="surrogatepass")  # JSON can hold half a character
     path = f"{paths.sockets}/{sha256(parts).hexdigest()}"
     size = len(os.fsencode(path))
     if size > _PATH_LIMIT:

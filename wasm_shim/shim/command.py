@@ -62,6 +62,7 @@ def _start(
     listener = _claim(paths, path, bundle, connection, encode_output(encode_result(form, path)))
     if listener is not None:
         _settle(connection, {listener.fileno()})
+        reached("shim.answered")
         serve_pod(forge, listener, _pod(command, params, request, paths, path, bundle))
 
 

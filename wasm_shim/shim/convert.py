@@ -1,10 +1,10 @@
 """Between containerd's messages and our own values; nothing else knows both."""
 
-import json
 from collections.abc import Iterator
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from wasm_shim import errors
+from wasm_shim.container import document
 from wasm_shim.guest import Image
 from wasm_shim.shim.options import read_options
 from wasm_shim.task import events as happened
@@ -23,11 +23,16 @@ _STATUSES = {
     Status.STOPPED: messages.Status.STOPPED,
 }
 
+_LONGEST_ID: Final = 255  # characters: what a file's name may have
+_LONGEST_PATH: Final = 4096 + len("file://")
+
 
 def creation_of(request: messages.CreateTaskRequest) -> Creation:
     """Raises InvalidArgument for what cannot be meant, Unimplemented for a checkpoint."""
     if not request.id or not request.bundle.startswith("/"):
         raise errors.InvalidArgument("Create needs an id and the absolute path of a bundle")
+    if "/" in request.id or request.id in (".", "..") or len(request.id) > _LONGEST_ID:
+        raise errors.InvalidArgument(f"{request.id!r} is no id; it must be a name without slashes")
     if request.checkpoint:
         raise errors.Unimplemented("wasm-shim restores no checkpoints; create the task without one")
     options = read_options(request.options)
@@ -45,6 +50,9 @@ def creation_of(request: messages.CreateTaskRequest) -> Creation:
     )
     if any("\0" in text for text in _texts(creation)):
         raise errors.InvalidArgument("Create holds a NUL within a text, which no path or name has")
+    # They come back in answers and events.
+    if any(len(text) > _LONGEST_PATH for text in (request.bundle, request.stdin, request.stdout, request.stderr)):
+        raise errors.InvalidArgument("Create holds a path that is longer than the kernel takes")
     return creation
 
 
@@ -63,17 +71,10 @@ def resources_of(packed: AnyMessage | None) -> dict[str, Any]:
     """
     if packed is None or not packed.value:
         raise errors.InvalidArgument("Update needs resources; name the limits to change")
-    try:
-        document = json.loads(packed.value, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise errors.InvalidArgument(f"the resources of Update are no JSON: {error}") from error
-    if not isinstance(document, dict):
+    resources = document.parse(packed.value, "the resources of Update")
+    if not isinstance(resources, dict):
         raise errors.InvalidArgument("the resources of Update are no JSON object; send OCI LinuxResources")
-    return document
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number that JSON has")
+    return resources
 
 
 def stats_response(metrics: Metrics) -> messages.StatsResponse:

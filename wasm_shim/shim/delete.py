@@ -13,11 +13,13 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from wasm_shim.container.cgroup import Cgroup, cgroup_at
+from wasm_shim.container import document
+from wasm_shim.container.cgroup import Cgroup, cgroup_at, path_without_spec
 from wasm_shim.errors import WasmShimError
 from wasm_shim.eventloop import EventLoop
 from wasm_shim.paths import shim_paths
 from wasm_shim.shim import address
+from wasm_shim.steps import reached
 from wasm_shim.ttrpc import task as messages
 from wasm_shim.ttrpc.client import Client
 from wasm_shim.ttrpc.envelope import RpcError
@@ -40,12 +42,15 @@ def delete(namespace: str, id_: str, containerd: str, bundle: str, environ: Mapp
 
     `containerd` is the address of its main socket. Repeating it does no harm.
     """
+    reached("delete.begun")
     paths = shim_paths(environ)
     config = address.read_config(bundle)
     pod = address.pod_of(config)
     path = address.socket_path(paths, containerd, namespace, pod or id_)
-    response = _tell_shim(path, id_, alone=not pod)
-    _empty_cgroup(config)
+    response, shim = _tell_shim(path, id_, alone=not pod)
+    reached("delete.told")
+    _empty_cgroup(config, id_, shim)
+    reached("delete.emptied")
     try:
         address.remove_dead(paths.root, path)
     except OSError:
@@ -57,20 +62,24 @@ def delete(namespace: str, id_: str, containerd: str, bundle: str, environ: Mapp
     return response.encode()
 
 
-def _tell_shim(path: str, id_: str, *, alone: bool) -> messages.DeleteResponse | None:
-    """Have the shim end the container; what it says of it, or None. A shim that hangs is killed if it has no other."""
+def _tell_shim(path: str, id_: str, *, alone: bool) -> tuple[messages.DeleteResponse | None, int]:
+    """Have the shim end the container; what it says of it, or None. A shim that hangs is killed if it has no other.
+
+    And its pid, as far as it may still have a guest of this container, else 0.
+    """
     try:
         connection = address.connect(path)
     except OSError:
-        return None
+        return None, 0
     if connection is None:
-        return None
+        return None, 0
     with connection:
+        pid = _listener(connection)
         farewell = _Farewell(connection.dup(), id_)
         farewell.run()
         if farewell.hung and alone:
-            _kill_listener(connection)
-    return farewell.response
+            _kill(pid, connection)
+    return farewell.response, pid if alone or farewell.hung else 0
 
 
 class _Farewell:
@@ -124,9 +133,13 @@ class _Farewell:
         self._loop.stop()
 
 
-def _kill_listener(connection: socket.socket) -> None:
-    """Kill the process at the other end, which the kernel remembers from its listen(2)."""
-    pid = int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_SIZE)[:4], sys.byteorder)
+def _listener(connection: socket.socket) -> int:
+    """The pid of the process at the other end, which the kernel remembers from its listen(2)."""
+    return int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_SIZE)[:4], sys.byteorder)
+
+
+def _kill(pid: int, connection: socket.socket) -> None:
+    """Kill the process at the other end."""
     try:
         pidfd = os.pidfd_open(pid)
     except (OSError, ValueError):  # no pid where so many wait that the kernel has not connected us
@@ -139,30 +152,48 @@ def _kill_listener(connection: socket.socket) -> None:
     os.close(pidfd)
 
 
-def _empty_cgroup(config: Mapping[str, Any]) -> None:
+def _empty_cgroup(config: Mapping[str, Any], id_: str, shim: int) -> None:
     """Kill what is in the container's cgroup and remove it; not where others run, who make Create fail as well."""
-    linux = config.get("linux")
-    path = linux.get("cgroupsPath") if isinstance(linux, dict) else None
-    if not isinstance(path, str) or not path:
-        return
-    systemd = not path.startswith("/") and path.count(":") == 2  # slice:prefix:name
     try:
+        path = document.optional_text(document.section(config, "linux"), "cgroupsPath")
+        if not path:
+            if not config.get("root"):
+                return  # it has none
+            path = path_without_spec(id_)
+        systemd = not path.startswith("/") and path.count(":") == 2  # slice:prefix:name
         cgroup = cgroup_at(path, systemd=systemd)
-        if all(map(_is_guest, cgroup.pids())):
+        if all(_is_left(pid, shim) for pid in cgroup.pids()):
             _kill_all(cgroup)
             cgroup.remove()
     except (OSError, WasmShimError):
         pass  # it has gone, or something in it does not end
 
 
-def _is_guest(pid: int) -> bool:
-    """Whether a process was forked by a zygote, or has ended; guests cannot change their command line."""
+def _is_left(pid: int, shim: int) -> bool:
+    """Whether a process has ended, or is a guest whose shim has died or is this one.
+
+    A guest of another shim is another container's, which was given the same cgroup and had it first.
+    """
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            line = file.read()
+        line = _command(pid)
+        if not line or _ZYGOTE not in line:
+            return not line
+        parent = _parent(pid)
+        return parent == shim or _ZYGOTE not in _command(parent)
     except (FileNotFoundError, ProcessLookupError):
         return True
-    return not line or _ZYGOTE in line
+
+
+def _command(pid: int) -> bytes:
+    """The command line, which what a zygote forked cannot change; empty when it has ended. Raises OSError, too."""
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()
+
+
+def _parent(pid: int) -> int:
+    """The pid of its parent: its own has died when that is a process that takes in orphans. Raises OSError."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])
 
 
 def _kill_all(cgroup: Cgroup) -> None:

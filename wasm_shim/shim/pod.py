@@ -7,17 +7,19 @@ from typing import Final, NamedTuple
 
 from wasm_shim.container.process import Forge
 from wasm_shim.container.runner import GuestRunner
-from wasm_shim.eventloop import EventLoop
+from wasm_shim.eventloop import EventLoop, Timer
 from wasm_shim.log import Log
 from wasm_shim.runtime.cache import ProgramCache
 from wasm_shim.shim.publisher import EventPublisher
 from wasm_shim.shim.receipt import Receipt
 from wasm_shim.shim.service import Drain, TaskService
+from wasm_shim.steps import reached
 from wasm_shim.task.events import TaskEvent
 from wasm_shim.task.manager import TaskManager
 from wasm_shim.ttrpc.server import Server
 
 _DRAIN_SECONDS: Final = 2.0  # containerd waits 3 s for the answer to Shutdown
+_UNUSED_SECONDS: Final = 60.0  # containerd connects at once, unless it or its client was killed meanwhile
 
 
 class ContainerdPod(NamedTuple):
@@ -29,10 +31,11 @@ class ContainerdPod(NamedTuple):
     containerd: str  # the path of containerd's ttrpc socket, or empty: nobody is told of events
     programs: str  # the directory of precompiled programs
     bundle: str  # the directory of the container that the shim was started for
+    unused: float = _UNUSED_SECONDS  # how long to wait for a first client, which may never have heard of the shim
 
 
 def serve_pod(forge: Forge, listener: socket.socket, pod: ContainerdPod) -> None:
-    """Serve `listener`, bound to the pod's address, until a client shuts the shim down.
+    """Serve `listener`, bound to the pod's address, until a client shuts the shim down, or none has come.
 
     By then containerd has been told of everything that happened, as long as it listens, and the socket's path is
     gone. A fault of ours ends it at once and is raised.
@@ -54,6 +57,7 @@ def serve_pod(forge: Forge, listener: socket.socket, pod: ContainerdPod) -> None
     manager = TaskManager(runner, observe)
     tasks = ServedTasks(loop, listener, pod.address, lambda method, error: journal.error(f"{method}: {error!r}"))
     tasks.serve(manager, leaving=leave, drain=lambda drained: publisher.drain(drained, _DRAIN_SECONDS))
+    tasks.leave_if_unused(pod.unused)
     try:
         loop.run()
     except BaseException as error:
@@ -77,14 +81,28 @@ class ServedTasks:
         """`address` is the path that `listener` is bound to."""
         self._loop, self._listener, self._address, self._report = loop, listener, address, report
         self._ours = _identity(address)
+        self._timer: Timer | None = None
 
     def serve(self, manager: TaskManager, *, leaving: Callable[[], None], drain: Drain | None = None) -> None:
         """Begin to serve; before it ends, `drain` (see TaskService), then, with the path gone, `leaving` is called."""
+        self._manager = manager
         service = TaskService(manager, self._leave, drain)
         self._leaving = leaving
         self._server = Server(self._loop, self._listener, service.handle, on_error=self._report)
 
+    def leave_if_unused(self, seconds: float) -> None:
+        """Leave so many seconds from now if then no client is connected and there is no task."""
+
+        def look() -> None:
+            if self._manager.empty and not self._server.connections:
+                self._leave()
+
+        self._timer = self._loop.call_later(seconds, look)
+
     def _leave(self) -> None:
+        reached("shim.leaving")
+        if self._timer:
+            self._timer.cancel()
         if self._ours and _identity(self._address) == self._ours:  # not that of a shim that has taken the place
             try:
                 os.unlink(self._address)

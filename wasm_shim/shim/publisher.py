@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 from wasm_shim.eventloop import EventLoop, Timer
 from wasm_shim.log import Log
 from wasm_shim.shim.convert import event_message, moment
-from wasm_shim.task.events import TaskEvent
+from wasm_shim.steps import reached
+from wasm_shim.task.events import Exited, TaskEvent
 from wasm_shim.ttrpc.client import Client
 from wasm_shim.ttrpc.envelope import Code, RpcError
 from wasm_shim.ttrpc.events import EVENTS_SERVICE, Envelope, ForwardRequest
@@ -62,6 +63,8 @@ class EventPublisher:
             timestamp=moment(time.time()), namespace=self._namespace, topic=message.TOPIC, event=message.pack()
         )
         self._waiting.append(_Waiting(message.TOPIC, ForwardRequest(envelope=envelope).encode()))
+        if isinstance(event, Exited):
+            reached("shim.telling")
         self._send_next()
 
     def drain(self, callback: Callable[[], None], timeout: float) -> None:

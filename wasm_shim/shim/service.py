@@ -31,13 +31,16 @@ _NOT_SERVED = {
 class TaskService:
     """Serves the tasks of a manager; `shut_down` is called when a client has asked for it and no task is left.
 
-    Before that, and before the client's answer, `drain` has time to tell others what has happened.
+    Before that, and before the client's answer, `drain` has time to tell others what has happened. With it the shim
+    is containerd's, and goes as well when a creation has failed whose client is no more: a containerd that was killed
+    meanwhile may not know that there is a shim to shut down (1.6 does not, its issue 6860).
     """
 
     def __init__(self, manager: TaskManager, shut_down: Callable[[], None], drain: Drain | None = None) -> None:
         self._manager, self._shut_down = manager, shut_down
-        self._drain: Drain = drain or (lambda drained: drained())
-        self._leaving: list[Reply] = []  # to whoever asked for it, while it drains
+        self._drain = drain
+        self._asking: list[Reply] = []  # to whoever wants us to leave, while it drains
+        self._leaving = False
         self._methods: dict[str, Method] = {
             "Create": self._create,
             "Start": self._start,
@@ -70,10 +73,13 @@ class TaskService:
 
     def _create(self, payload: bytes, reply: Reply) -> None:
         def answer(outcome: int | WasmShimError) -> None:
-            if isinstance(outcome, WasmShimError):
-                _refuse(reply, outcome)
-            else:
+            if not isinstance(outcome, WasmShimError):
                 _send(reply, messages.CreateTaskResponse(pid=outcome))
+                return
+            unheard = reply.unheard
+            _refuse(reply, outcome)
+            if unheard and self._drain and self._manager.empty:
+                self._leave(self._drain)
 
         self._manager.create(convert.creation_of(messages.CreateTaskRequest.decode(payload)), answer)
 
@@ -155,13 +161,18 @@ class TaskService:
         if not self._manager.empty:  # containerd may ask while other containers of the pod live
             _send(reply, Empty())
             return
-        self._leaving.append(reply)
-        if len(self._leaving) == 1:
-            self._drain(self._drained)
+        self._asking.append(reply)
+        self._leave(self._drain or (lambda drained: drained()))
+
+    def _leave(self, drain: Drain) -> None:
+        if not self._leaving:
+            self._leaving = True
+            drain(self._drained)
 
     def _drained(self) -> None:
-        replies, self._leaving = self._leaving, []
-        if self._manager.empty:  # still: one may have been created meanwhile
+        replies, self._asking = self._asking, []
+        self._leaving = self._manager.empty  # still: one may have been created meanwhile
+        if self._leaving:
             self._shut_down()  # first: who has the answer may start a shim at the same place
         for reply in replies:
             _send(reply, Empty())

@@ -6,9 +6,12 @@ Field numbers: request.proto of containerd/ttrpc; codes: google.rpc.Code.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 from wasm_shim.ttrpc import well_known
 from wasm_shim.ttrpc.protobuf import Message, bytes_, int32, int64, message, repeated, string
+
+_LONGEST_MESSAGE: Final = 1500  # characters
 
 
 class Code(IntEnum):
@@ -75,5 +78,12 @@ class Response(Message):
 
 
 def failure(code: int, message: str) -> Response:
-    """The response that fails a call; characters that UTF-8 cannot hold (odd file names) are escaped."""
-    return Response(status=Status(code=code, message=message.encode(errors="backslashreplace").decode()))
+    """The response that fails a call.
+
+    A message may quote what the client sent, of any length: it is cut, and what would not print is escaped.
+    """
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[:_LONGEST_MESSAGE]}…"
+    if not message.isprintable():  # also characters that UTF-8 cannot hold, of odd file names
+        message = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    return Response(status=Status(code=code, message=message))

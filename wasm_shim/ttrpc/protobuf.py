@@ -10,10 +10,28 @@ those of protobuf.dev/programming-guides/encoding; the tests hold it against goo
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self, TypeVar, cast, dataclass_transform
+from typing import Any, ClassVar, Final, Self, TypeVar, cast, dataclass_transform
 
 from wasm_shim.ttrpc import wire
 from wasm_shim.ttrpc.wire import DecodeError, Kind, encode_varint
+
+MOST_FIELDS: Final = 1 << 16
+"""Fields that one message may have, those of the messages within it included: 4 MiB hold 30 times as many, which would
+keep a process that serves others for many seconds."""
+
+
+class _Allowance:
+    """How many fields may still come."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MOST_FIELDS
+
+    def take(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise DecodeError(f"it has more than {MOST_FIELDS} fields")
 
 
 class Field:
@@ -41,29 +59,33 @@ class Field:
             return self._tagged(b"".join(map(encode_varint, items)))
         return b"".join(map(self._tagged, items))
 
-    def merge(self, target: Message, raw: int | bytes) -> None:
+    def merge(self, target: Message, raw: int | bytes, allowance: _Allowance) -> None:
         """Put a value from the wire into `target`; one of an unexpected wire type is skipped, as if unknown."""
         if isinstance(raw, int) == (self.kind.wire == wire.VARINT):
-            self._merge_one(target, raw)
+            self._merge_one(target, raw, allowance)
         elif self.repeated and isinstance(raw, bytes):
             position = 0
             while position < len(raw):
+                allowance.take()
                 item, position = wire.decode_varint(raw, position)
-                self._merge_one(target, item)
+                self._merge_one(target, item, allowance)
 
     def _tagged(self, raw: int | bytes) -> bytes:
         if isinstance(raw, int):
             return encode_varint(self.number << 3 | wire.VARINT) + encode_varint(raw)
         return encode_varint(self.number << 3 | wire.LENGTH_PREFIXED) + encode_varint(len(raw)) + raw
 
-    def _merge_one(self, target: Message, raw: Any) -> None:
+    def _merge_one(self, target: Message, raw: Any, allowance: _Allowance) -> None:
         present = getattr(target, self.name)
-        if self.repeated:
-            present.append(self.kind.decode(raw))
-        elif isinstance(present, Message):
-            present.merge(raw)
+        if isinstance(self.kind, _Nested):
+            value = present if isinstance(present, Message) else self.kind.of()
+            value.merge(raw, allowance)
         else:
-            setattr(target, self.name, self.kind.decode(raw))
+            value = self.kind.decode(raw)
+        if self.repeated:
+            present.append(value)
+        else:
+            setattr(target, self.name, value)
 
 
 # No field_specifiers: type checkers then take what `string(1)` returns for a default, so no argument is required.
@@ -102,10 +124,11 @@ class Message:
         message.merge(data)
         return message
 
-    def merge(self, data: bytes) -> None:
+    def merge(self, data: bytes, allowance: _Allowance | None = None) -> None:
         """Read `data` over what is here: scalars are replaced, lists grow, nested messages merge."""
-        position = 0
+        allowance, position = allowance or _Allowance(), 0
         while position < len(data):
+            allowance.take()
             tag, position = wire.decode_varint(data, position)
             if not 8 <= tag < 1 << 32:
                 raise DecodeError(f"{tag} is no tag: it has no valid field number")
@@ -113,7 +136,17 @@ class Message:
             item = self._fields.get(tag >> 3)
             # Fixed-width values belong to no type that we declare.
             if item is not None and tag & 7 in (wire.VARINT, wire.LENGTH_PREFIXED):
-                item.merge(self, raw)
+                item.merge(self, raw, allowance)
+
+
+class _Nested(Kind):
+    """A message as a field's type."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: type[Message]) -> None:
+        super().__init__(wire.LENGTH_PREFIXED, None, of.encode, of.decode)
+        self.of = of
 
 
 M = TypeVar("M", bound=Message)
@@ -121,16 +154,12 @@ M = TypeVar("M", bound=Message)
 
 def message(number: int, of: type[M]) -> M | None:
     """Declare a field with a nested message; None when absent."""
-    return cast("M | None", Field(number, _nested(of)))
+    return cast("M | None", Field(number, _Nested(of)))
 
 
 def repeated(number: int, of: Kind | type[Message]) -> list[Any]:
     """Declare a repeated field of a scalar kind such as `wire.STRING`, or of messages."""
-    return cast("list[Any]", Field(number, of if isinstance(of, Kind) else _nested(of), repeated=True))
-
-
-def _nested(of: type[Message]) -> Kind:
-    return Kind(wire.LENGTH_PREFIXED, None, of.encode, of.decode)
+    return cast("list[Any]", Field(number, of if isinstance(of, Kind) else _Nested(of), repeated=True))
 
 
 def string(number: int) -> str:

@@ -38,6 +38,11 @@ class Reply:
         """Whether `send` or `fail` was called."""
         return self._channel is None
 
+    @property
+    def unheard(self) -> bool:
+        """Whether who asked has hung up, and the answer is still missing."""
+        return self._channel is not None and self._channel.closed
+
     def send(self, payload: bytes) -> None:
         """Answer with an encoded message; RuntimeError if there was an answer before."""
         self._answer(Response(payload=payload))

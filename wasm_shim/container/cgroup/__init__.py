@@ -9,7 +9,7 @@ from wasm_shim.container.cgroup.v1 import CgroupV1
 from wasm_shim.container.cgroup.v2 import CgroupV2
 from wasm_shim.eventloop import EventLoop
 
-__all__ = ["Cgroup", "OomWatch", "cgroup_at"]
+__all__ = ["Cgroup", "OomWatch", "cgroup_at", "path_without_spec"]
 
 
 class Cgroup(Protocol):
@@ -67,3 +67,8 @@ def cgroup_at(path: str, *, systemd: bool) -> Cgroup:
     if hierarchies.unified:
         return CgroupV2(hierarchies.unified, relative)
     return CgroupV1(hierarchies.v1, relative)
+
+
+def path_without_spec(id_: str) -> str:
+    """What stands for linux.cgroupsPath where a container's spec leaves it out."""
+    return f"/wasm-shim/{id_}"

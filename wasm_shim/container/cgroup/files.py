@@ -162,12 +162,19 @@ def refusal(error: OSError, path: str, value: str = "") -> WasmShimError:
     return kind(f"the kernel refused {asked}: {error.strerror or error}; {remedy}")
 
 
+# E2BIG: a value that is longer than a page.
+_WRONG: Final = (
+    *(errno.EINVAL, errno.ERANGE, errno.EOVERFLOW, errno.E2BIG),
+    *(errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR),
+)
+
+
 def _meaning(number: int | None) -> tuple[type[WasmShimError], str]:
     if number in (errno.EPERM, errno.EACCES, errno.EROFS):
         return PermissionDenied, "run as root where cgroups can be written to"
     if number in (errno.ENOSPC, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
         return ResourceExhausted, "remove cgroups that nobody uses"
-    if number in (errno.EINVAL, errno.ERANGE, errno.EOVERFLOW, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR):
+    if number in _WRONG:
         return InvalidArgument, "give another limit or path"
     if number in (errno.EBUSY, errno.EOPNOTSUPP):
         return FailedPrecondition, "what runs there needs more"

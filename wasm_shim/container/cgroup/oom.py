@@ -4,6 +4,7 @@ A descriptor says when to look; the cgroup's count of such kills says whether th
 be seen before the descriptor speaks, so whoever sees the end looks once more.
 """
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Final
@@ -111,5 +112,15 @@ def watch_v1(loop: EventLoop, callback: Callable[[], None], memory: str) -> OomW
 
 
 def watch_v2(loop: EventLoop, callback: Callable[[], None], events: str) -> OomWatch:
-    """Watch a file memory.events, of which the kernel tells every change after it has counted; raises OSError."""
-    return OomWatch(loop, callback, lambda: kills(events), calls.watch_changes(events))
+    """Watch a file memory.events, of which the kernel tells every change after it has counted; raises OSError.
+
+    Where all the user's inotify instances are taken (128, unless fs.inotify.max_user_instances says otherwise), nothing
+    speaks, and who sees an end must look.
+    """
+    try:
+        descriptor = calls.watch_changes(events)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENOSPC):
+            raise
+        descriptor = -1
+    return OomWatch(loop, callback, lambda: kills(events), descriptor)

@@ -7,6 +7,7 @@ fine. Zero means "not given" wherever zero would make no sense, which is how cal
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from wasm_shim.container.document import shown
 from wasm_shim.errors import InvalidArgument
 
 UNLIMITED: Final = -1
@@ -79,9 +80,9 @@ class _Part:
     def integer(self, name: str, low: int, high: int = _INT64) -> int | None:
         value: int | None = self._get(name, int, "a whole number")
         if isinstance(value, bool):
-            raise InvalidArgument(f"{self.where}.{name} is {value}; it must be a whole number")
+            raise InvalidArgument(f"{self.where}.{name} is {shown(value)}; it must be a whole number")
         if value is not None and not low <= value <= high:
-            raise InvalidArgument(f"{self.where}.{name} is {value}; it must lie between {low} and {high}")
+            raise InvalidArgument(f"{self.where}.{name} is {shown(value)}; it must lie between {low} and {high}")
         return value
 
     def boolean(self, name: str) -> bool | None:
@@ -92,13 +93,13 @@ class _Part:
         """A text that is written to a file of the kernel as it is; only printable ASCII has a meaning there."""
         value: str | None = self._get(name, str, "a text")
         if value and not (value.isascii() and value.replace("\n", " ").isprintable()):
-            raise InvalidArgument(f"{self.where}.{name} is {value!r}; the kernel reads printable ASCII only")
+            raise InvalidArgument(f"{self.where}.{name} is {shown(value)}; the kernel reads printable ASCII only")
         return value
 
     def _get(self, name: str, kind: type, words: str) -> Any:
         value = self.value.get(name)
         if value is not None and not isinstance(value, kind):
-            raise InvalidArgument(f"{self.where}.{name} is {value!r}; it must be {words}")
+            raise InvalidArgument(f"{self.where}.{name} is {shown(value)}; it must be {words}")
         return value
 
 
