@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +17,6 @@ from wasm_shim.steps import STEPS, VARIABLE, held_at, reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PASS = "from wasm_shim.steps import reached; reached('shim.created'); reached('cli.created'); print('passed')"
 HANDED_ON = "from wasm_shim.steps import hold_at, held_at; hold_at({value!r}); print(held_at()); " + PASS
@@ -85,3 +86,11 @@ def test_nothing_is_held_here() -> None:
         reached(step)
     assert held_at() == ""
     assert len(set(STEPS)) == len(STEPS)
+
+
+def test_steps_are_those_in_the_code() -> None:
+    """Each is reached somewhere, and none that is reached is missing: so each has its row in the tables of crashes."""
+    sources = Path(__file__).parents[2].glob("wasm_shim/**/*.py")
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+    named = {name for text in texts for name in re.findall(r'\b(?:reached|Gate)\("([a-z.]+)"\)', text)}
+    assert named == set(STEPS)

@@ -68,7 +68,8 @@ class GuestTask:
 
     def pids(self) -> tuple[int, ...]:
         """All that run in the container."""
-        return self._cgroup.pids() if self._cgroup else (self.pid,)
+        found = self._cgroup.pids() if self._cgroup else ()
+        return found or (self.pid,)  # its end is not told yet, and nobody shall take it for a leaked one
 
     def close_stdin(self) -> None:
         """Release the shim's own writer of stdin."""
@@ -91,7 +92,11 @@ class GuestTask:
         if self._gone or cgroup.frozen:
             answer(None)
         elif time.monotonic() > deadline:
-            self.resume()
+            try:
+                self.resume()
+            except WasmShimError as error:
+                answer(error)
+                return
             answer(DeadlineExceeded(f"the task did not freeze within {_FREEZE_SECONDS:.0f} s; it runs on"))
         else:
             self._loop.call_later(_POLL, lambda: self._await_frozen(cgroup, answer, deadline))

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from typing import Final
 
 from wasm_shim.container.cgroup import Cgroup, OomWatch, cgroup_at, path_without_spec
 from wasm_shim.container.guest_task import GuestTask, remove_cgroup
@@ -33,6 +34,8 @@ from wasm_shim.runtime.source import open_program
 from wasm_shim.steps import reached
 from wasm_shim.task.ports import Creating, Creation
 
+_WALL_SECONDS: Final = 30.0  # from the fork of a guest until its wall stands
+
 Warn = Callable[[str], None]
 
 
@@ -55,6 +58,7 @@ class GuestRunner:
     def cancel(self) -> None:
         """Compile no more: nobody waits for it, and nothing of it shall stay."""
         for compilation in self.compiling:
+            self.loop.unwatch_read(compilation.pidfd)
             compilation.cancel()
 
 
@@ -181,9 +185,15 @@ class _Making:
             self._terminal.release_slave()
         self._close_enclosure()
         self._loop.watch_read(self._spawned.control.fileno(), self._walled)
+        self._timer = self._loop.call_later(_WALL_SECONDS, self._expired)
+
+    def _expired(self) -> None:
+        """The guest's process looks into its directories, and one of them may be that of a dead server."""
+        signal.pidfd_send_signal(self._spawned.pidfd, signal.SIGKILL)
 
     def _walled(self) -> None:
         spawned = self._spawned
+        self._timer.cancel()
         self._loop.unwatch_read(spawned.control.fileno())
         told = spawned.control.recv(4096)
         if told[:1] != READY or self._stdio is None:

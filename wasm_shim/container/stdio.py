@@ -94,12 +94,13 @@ class Stdio:
             return self._keep(os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC))
         if path.startswith(_FILE) or _is_file(path):
             return self._open_file(path.removeprefix(_FILE), name)
-        held = _open(path, os.O_RDWR, name)
+        held = self._keep(_open(path, os.O_RDWR, name))
         writer = self._keep(_open(path, os.O_WRONLY, name))
         if _is_anonymous(writer):
+            self._open.remove(held)
             os.close(held)
         else:
-            self._held_outputs.append(self._keep(held))
+            self._held_outputs.append(held)
         return writer
 
     def _open_file(self, path: str, name: str) -> int:

@@ -42,6 +42,7 @@ class _Refused(Exception):
 def main() -> None:
     """Compile, report, exit 0; any other exit is a fault of ours."""
     set_parent_death_signal(signal.SIGKILL)
+    _offer_to_the_oom_killer()
     key = os.path.basename(sys.argv[1]).removesuffix(".cwasm")
     take_lock(LOCK, key)
     reached("compiler.locked")
@@ -53,6 +54,15 @@ def main() -> None:
     os.write(REPORT, json.dumps(report).encode())
     reported.reached()
     os._exit(0)
+
+
+def _offer_to_the_oom_killer() -> None:
+    """A program may make us take all memory: then we go first, and not what runs. A shim's score would protect us."""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("1000")
+    except OSError:
+        return  # no /proc that can be written: then nobody has set a score either
 
 
 def _compile(key: str) -> dict[str, Any]:

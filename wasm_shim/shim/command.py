@@ -3,6 +3,7 @@ and `delete`. Source of flags and answers: containerd's docs/runtime-v2.md and p
 """
 
 import os
+import resource
 import socket
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from wasm_shim.shim.bootstrap import BootstrapParams, Form, encode_result, form_
 from wasm_shim.shim.delete import delete
 from wasm_shim.shim.flags import Command, bundle_of, check, parse
 from wasm_shim.shim.pod import ContainerdPod, serve_pod
+from wasm_shim.shim.receipt import Receipt
 from wasm_shim.spawn import BEGUN, CommandRequest, encode_output
 from wasm_shim.steps import reached
 
@@ -78,6 +80,7 @@ def _completed(command: Command, params: BootstrapParams) -> Command:
 def _claim(paths: ShimPaths, path: str, bundle: str, connection: socket.socket, answer: bytes) -> socket.socket | None:
     """Listen, if nobody does, and answer; all in one turn, so that who finds a listener finds one that will stay."""
     with address.Turn(paths.root):
+        Receipt(bundle, "").withdraw()
         listener = address.listen(path)
         try:
             if listener is not None:
@@ -112,6 +115,8 @@ def _settle(connection: socket.socket, keep: set[int]) -> None:
 
     Session, working directory and environment are the zygote's, reset when it started and after the fork.
     """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a pod may have many containers, with nine each
     os.umask(0o022)  # the zygote's is closer; from now on files are made for others, such as logs
     pid = int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_SIZE)[:4], sys.byteorder)
     try:

@@ -156,17 +156,20 @@ def _empty_cgroup(config: Mapping[str, Any], id_: str, shim: int) -> None:
     """Kill what is in the container's cgroup and remove it; not where others run, who make Create fail as well."""
     try:
         path = document.optional_text(document.section(config, "linux"), "cgroupsPath")
-        if not path:
-            if not config.get("root"):
-                return  # it has none
-            path = path_without_spec(id_)
-        systemd = not path.startswith("/") and path.count(":") == 2  # slice:prefix:name
-        cgroup = cgroup_at(path, systemd=systemd)
-        if all(_is_left(pid, shim) for pid in cgroup.pids()):
-            _kill_all(cgroup)
-            cgroup.remove()
-    except (OSError, WasmShimError):
-        pass  # it has gone, or something in it does not end
+    except WasmShimError:
+        return  # then there never was one
+    if not path:
+        if not config.get("root"):
+            return  # it has none
+        path = path_without_spec(id_)
+    for systemd in (False, True):  # the driver was an option of Create, which is not written down
+        try:
+            cgroup = cgroup_at(path, systemd=systemd)
+            if all(_is_left(pid, shim) for pid in cgroup.pids()):
+                _kill_all(cgroup)
+                cgroup.remove()
+        except (OSError, WasmShimError):
+            continue  # it has gone, or something in it does not end, or the path means nothing to this driver
 
 
 def _is_left(pid: int, shim: int) -> bool:

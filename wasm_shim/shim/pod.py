@@ -96,6 +96,8 @@ class ServedTasks:
         def look() -> None:
             if self._manager.empty and not self._server.connections:
                 self._leave()
+            elif self._manager.empty:  # connected, and nothing more so far
+                self.leave_if_unused(seconds)
 
         self._timer = self._loop.call_later(seconds, look)
 

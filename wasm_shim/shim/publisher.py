@@ -100,7 +100,10 @@ class EventPublisher:
     def _connected(self) -> Client | None:
         """The connection that is there, or a new one; None while there cannot be one."""
         if self._client is None or self._client.closed:
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            except OSError:  # no descriptor is left: later
+                return None
             connection.setblocking(False)
             try:
                 connection.connect(self._address)  # at once, or EAGAIN when too many others wait (connect(2))

@@ -9,7 +9,7 @@ import os
 from typing import Final
 
 from wasm_shim.shim.convert import timestamp
-from wasm_shim.task.events import Deleted, TaskEvent
+from wasm_shim.task.events import Created, Deleted, TaskEvent
 from wasm_shim.ttrpc import task as messages
 
 NAME: Final = "wasm-shim-deleted"
@@ -23,11 +23,20 @@ class Receipt:
         self._path, self._id, self._answer = f"{bundle}/{NAME}", id_, b""
 
     def note(self, event: TaskEvent) -> None:
-        """Remember how the container ended."""
+        """Remember how the container ended, unless it has begun again."""
+        if isinstance(event, Created) and event.creation.id == self._id:
+            self._answer = b""
         if isinstance(event, Deleted) and event.id == self._id:
             status = event.exit.status if event.exit else 0
             response = messages.DeleteResponse(pid=event.pid, exit_status=status, exited_at=timestamp(event.exit))
             self._answer = response.encode()
+
+    def withdraw(self) -> None:
+        """To be called when the container's life begins; raises OSError."""
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            return
 
     def write(self) -> None:
         """To be called when nothing is left, the socket neither; the bundle may have gone already."""
