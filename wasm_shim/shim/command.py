@@ -78,7 +78,11 @@ def _completed(command: Command, params: BootstrapParams) -> Command:
 
 
 def _claim(paths: ShimPaths, path: str, bundle: str, connection: socket.socket, answer: bytes) -> socket.socket | None:
-    """Listen, if nobody does, and answer; all in one turn, so that who finds a listener finds one that will stay."""
+    """Listen, if nobody does, and answer, in one turn: of several that start one pod, one becomes its shim.
+
+    A shim that is found may still be asked to leave before its new container is made, where no other container keeps
+    it, as with runc's; a pod's pause container does.
+    """
     with address.Turn(paths.root):
         Receipt(bundle, "").withdraw()
         listener = address.listen(path)
