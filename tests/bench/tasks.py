@@ -22,7 +22,7 @@ from tests.containerd.daemon import RUNC, WASM, Daemon
 from tests.containerd.events import Events
 from tests.containerd.images import Image, native_image, wasm_image
 from tests.containerd.releases import PeerMissing, fetch
-from tests.containerd.runwasi import programs
+from tests.containerd.runwasi import programs, stress
 from tests.guests.build import build
 from wasm_shim.runtime.binding import wasmtime_version
 from wasm_shim.version import VERSION
@@ -59,6 +59,8 @@ def main() -> None:
         for peer in peers:
             rows += _memory_rows(daemon, peer, options.tasks)
         ours = next(peer for peer in peers if peer.runtime == WASM)
+        if len(peers) > 2:
+            rows += _stress_rows(daemon, 3)
         rows += _crowd_rows(daemon, ours, options.rounds) if options.crowds else []
         rows += _cycle_rows(daemon, ours, options.cycles)
         versions = [f"wasm-shim {VERSION}", f"wasmtime {wasmtime_version()}", f"Python {sys.version.split()[0]}"]
@@ -140,6 +142,28 @@ def _memory_rows(daemon: Daemon, peer: Peer, tasks: int) -> list[dict[str, Any]]
 
 
 # Many
+
+
+def _stress_rows(daemon: Daemon, rounds: int) -> list[dict[str, Any]]:
+    """Tasks per second of runwasi's stress-test, which plays containerd itself: median of interleaved rounds."""
+    shims = {"runc": daemon.release.programs / "containerd-shim-runc-v2", "runwasi": programs().shim}
+    shims["wasm-shim"] = Path(sys.executable).parent / "containerd-shim-wasm-v1"
+    taken: dict[tuple[int, str], list[float]] = {}
+    for _ in range(rounds):
+        for parallel in (1, 10):
+            for name, shim in shims.items():
+                taken.setdefault((parallel, name), []).append(stress(shim, 100, parallel))
+    medians = {key: sorted(values)[rounds // 2] for key, values in taken.items()}
+    return [
+        {
+            "what": f"{name}: stress-test, {parallel} at a time",
+            "unit": "tasks/s",
+            "n": rounds,
+            "median": round(median, 1),
+            "ratio": round(median / medians[parallel, "runwasi"], 2),
+        }
+        for (parallel, name), median in medians.items()
+    ]
 
 
 def _crowd_rows(daemon: Daemon, peer: Peer, rounds: int) -> list[dict[str, Any]]:

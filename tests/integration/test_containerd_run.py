@@ -75,8 +75,8 @@ def test_trap(containerd: Daemon, kit: Image, program: str) -> None:
 REFUSED = {
     "/truncated.wasm": ("cannot run /truncated.wasm: truncated: the code section", "invalid argument"),
     "/text.wasm": ("cannot run /text.wasm: not Wasm but something unknown", "invalid argument"),
-    "/import.wat": ("it imports env.launch, which no host interface provides; build it for WASI", "invalid argument"),
-    "/interface.wat": ("it imports example:missing/thing@1.0.0 (its use-it), which no host", "invalid argument"),
+    "/import.wat": ("it imports env.launch, which no host interface provides; build it", "failed precondition"),
+    "/interface.wat": ("it imports example:missing/thing@1.0.0 (its use-it), which no host", "failed precondition"),
     "/none.wasm": ("no program /none.wasm in the image; it has /app.wasm, /code.wat, /hello.wat; name", "not found"),
     "/elf": ("/elf is a Linux program and no WebAssembly; run it with the runtime runc", "invalid argument"),
     "/script": ("/script is a Linux program and no WebAssembly; run it with the runtime runc", "invalid argument"),

@@ -102,7 +102,8 @@ def _build(describe: Any, data: bytes) -> tuple[Any, bytes]:
     except UnicodeDecodeError as error:
         raise _Refused(f"WebAssembly text that is not UTF-8 (at offset {error.start}); write it as UTF-8") from error
     except InvalidWasm as error:
-        raise _Refused(str(error)) from error
+        reason = str(error)
+        raise _Refused(reason if ";" in reason else f"{reason}; build it, or copy it, again") from error
     except wasmtime.WasmtimeError as error:
         raise _Refused(one_line(str(error))) from error
 
