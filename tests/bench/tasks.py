@@ -180,7 +180,7 @@ def _crowd_rows(daemon: Daemon, peer: Peer, rounds: int) -> list[dict[str, Any]]
 
         rows += interleaved({peer.name: sample}, rounds, base=peer.name)
     daemon.clear()
-    return rows
+    return [row | {"ratio": round(row["median"] / rows[0]["median"], 2)} for row in rows]
 
 
 def _cycle_rows(daemon: Daemon, peer: Peer, cycles: int) -> list[dict[str, Any]]:
