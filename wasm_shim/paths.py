@@ -174,6 +174,14 @@ def _overflow_uid() -> int:
         return int(file.read())
 
 
+def remove_file(path: str) -> None:
+    """Remove a file; one that has gone already, or was removed by a faster process, is no error. Raises OSError."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
 def storage_error(error: OSError, what: str, path: str, remedy: str) -> WasmShimError:
     """The domain error of a failed file operation in one of our directories."""
     reason = error.strerror or str(error)

@@ -12,7 +12,7 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from typing import Any, NamedTuple
 
 from wasm_shim.errors import AlreadyExists, NotFound
-from wasm_shim.paths import Paths, open_private, storage_error
+from wasm_shim.paths import Paths, open_private, remove_file, storage_error
 
 _SHORT = 12
 _STATE, _RUNTIME = "state", "runtime"
@@ -81,13 +81,13 @@ class Record(NamedTuple):
             if name:
                 _release_name(self, name)
             for file in ("config.json", "state.json", "state.json.new"):
-                _unlink(f"{self.directory}/{file}")
+                remove_file(f"{self.directory}/{file}")
             try:
                 os.rmdir(self.directory)
             except FileNotFoundError:
                 pass  # another process was faster
-        _unlink(self.socket)
-        _unlink(self.lock)
+        remove_file(self.socket)
+        remove_file(self.lock)
 
 
 def record_of(socket: str, directory: str) -> Record:
@@ -137,7 +137,7 @@ def _make_lock(record: Record, *, remove: bool) -> int:
         os.rename(new, record.lock)
     except OSError:
         os.close(descriptor)
-        _unlink(new)
+        remove_file(new)
         raise
     return descriptor
 
@@ -159,7 +159,7 @@ def _take_name(record: Record, name: str) -> None:
         return
     finally:
         os.close(names)
-        _unlink(temporary)
+        remove_file(temporary)
 
 
 def _release_name(record: Record, name: str) -> None:
@@ -169,7 +169,7 @@ def _release_name(record: Record, name: str) -> None:
     except FileNotFoundError:
         return
     if _read(path) == record.id:  # not yet taken by another container
-        _unlink(path)
+        remove_file(path)
     os.close(names)
 
 
@@ -238,10 +238,3 @@ def _read(path: str) -> str:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
             raise
         return ""
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return

@@ -3,7 +3,6 @@
 import errno
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from tests.contracts.cgroups import (
     OwnCgroup,
     cpu_time,
     end_of,
-    own_cgroup,
     wait_readable,
     wait_until,
 )
@@ -23,12 +21,6 @@ from wasm_shim.container.cgroup import cgroup_at
 from wasm_shim.errors import AlreadyExists, InvalidArgument, NotFound
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def cgroup() -> Iterator[OwnCgroup]:
-    with own_cgroup() as made:
-        yield made
 
 
 # Making and removing

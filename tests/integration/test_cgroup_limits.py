@@ -1,7 +1,6 @@
 """Limits of cgroups, in the kernel's files and in force; of the version that is here, see test_cgroup.py."""
 
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,12 +9,6 @@ from wasm_shim.container.cgroup import cgroup_at
 from wasm_shim.errors import FailedPrecondition, InvalidArgument
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def cgroup() -> Iterator[OwnCgroup]:
-    with own_cgroup() as made:
-        yield made
 
 
 LIMITS = {

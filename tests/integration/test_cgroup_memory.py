@@ -14,19 +14,12 @@ from tests.contracts.cgroups import (
     descriptors,
     end_of,
     oom_kills,
-    own_cgroup,
     turn,
     wait_until,
 )
 from wasm_shim.eventloop import EventLoop
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def cgroup() -> Iterator[OwnCgroup]:
-    with own_cgroup() as made:
-        yield made
 
 
 @pytest.fixture

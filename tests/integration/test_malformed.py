@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.contracts.service_bench import METHODS
 from tests.integration.hostile import SERVICE, Bundle, Wire, bundle, call, examples, frame
 from wasm_shim.ttrpc import task as messages
 from wasm_shim.ttrpc.envelope import Code
@@ -19,20 +20,7 @@ from wasm_shim.ttrpc.wire import encode_varint
 pytestmark = pytest.mark.root
 
 REQUESTS: Final[dict[str, type[Message]]] = {
-    "Create": messages.CreateTaskRequest,
-    "Start": messages.StartRequest,
-    "State": messages.StateRequest,
-    "Wait": messages.WaitRequest,
-    "Kill": messages.KillRequest,
-    "Pids": messages.PidsRequest,
-    "CloseIO": messages.CloseIORequest,
-    "ResizePty": messages.ResizePtyRequest,
-    "Pause": messages.PauseRequest,
-    "Resume": messages.ResumeRequest,
-    "Update": messages.UpdateTaskRequest,
-    "Stats": messages.StatsRequest,
-    "Delete": messages.DeleteRequest,
-    "Connect": messages.ConnectRequest,
+    **{method: kind for method, kind in METHODS.items() if method != "Shutdown"},  # after which nobody would be left
     "Exec": messages.ExecProcessRequest,
     "Checkpoint": messages.CheckpointTaskRequest,
 }

@@ -3,30 +3,16 @@
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import private_home
-from tests.integration.rooted import Container, OnHost, rooted, tree
-from tests.integration.support import Environment
+from tests.integration.rooted import Container, OnHost, tree
 
 pytestmark = pytest.mark.root
 
 Guest = Callable[[str], Path]
-
-
-@pytest.fixture(scope="module")
-def shared_home() -> Iterator[Environment]:
-    with private_home(0) as environment:
-        yield environment
-
-
-@pytest.fixture
-def container(shared_home: Environment, guest: Guest, tmp_path: Path) -> Iterator[Container]:
-    with rooted(shared_home, guest("kit_p1.wasm"), tmp_path) as container:
-        yield container
 
 
 def test_a_life(container: Container) -> None:

@@ -3,13 +3,12 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import private_home
 from tests.integration.observe import pidfds_of, wait_ends
 from tests.integration.rooted import APP, Container, rooted
 from tests.integration.support import Environment, Hold
@@ -19,18 +18,6 @@ from wasm_shim.ttrpc.envelope import Code, RpcError
 pytestmark = pytest.mark.root
 
 Guest = Callable[[str], Path]
-
-
-@pytest.fixture(scope="module")
-def shared_home() -> Iterator[Environment]:
-    with private_home(0) as environment:
-        yield environment
-
-
-@pytest.fixture
-def container(shared_home: Environment, guest: Guest, tmp_path: Path) -> Iterator[Container]:
-    with rooted(shared_home, guest("kit_p1.wasm"), tmp_path) as container:
-        yield container
 
 
 # The program

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import private_home
 from tests.integration.observe import children, descriptors, namespace, pidfds_of, status, threads, wait_ends
-from tests.integration.rooted import Container, rooted
-from tests.integration.support import Environment, read_soon
+from tests.integration.rooted import Container
+from tests.integration.support import read_soon
 from wasm_shim.ttrpc.envelope import Code
 
 pytestmark = pytest.mark.root
@@ -24,18 +23,6 @@ NO_CAPABILITIES = dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb
 LOCKED = {"Seccomp": "2", "NoNewPrivs": "1"} | NO_CAPABILITIES
 UID, GID, GROUPS = 12345, 23456, [7, 8]
 SOMEBODY = {"uid": UID, "gid": GID, "additionalGids": GROUPS, "umask": 0o027}
-
-
-@pytest.fixture(scope="module")
-def shared_home() -> Iterator[Environment]:
-    with private_home(0) as environment:
-        yield environment
-
-
-@pytest.fixture
-def container(shared_home: Environment, guest: Guest, tmp_path: Path) -> Iterator[Container]:
-    with rooted(shared_home, guest("kit_p1.wasm"), tmp_path) as container:
-        yield container
 
 
 # Who it is

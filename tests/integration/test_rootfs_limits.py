@@ -2,7 +2,7 @@
 
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,24 +11,11 @@ import pytest
 from tests.conftest import private_home, zygote_pids
 from tests.integration.observe import status
 from tests.integration.rooted import Container, rooted
-from tests.integration.support import Environment
 from wasm_shim.ttrpc.envelope import Code, RpcError
 
 pytestmark = pytest.mark.root
 
 Guest = Callable[[str], Path]
-
-
-@pytest.fixture(scope="module")
-def shared_home() -> Iterator[Environment]:
-    with private_home(0) as environment:
-        yield environment
-
-
-@pytest.fixture
-def container(shared_home: Environment, guest: Guest, tmp_path: Path) -> Iterator[Container]:
-    with rooted(shared_home, guest("kit_p1.wasm"), tmp_path) as container:
-        yield container
 
 
 # Limits

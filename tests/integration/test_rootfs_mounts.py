@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import private_home
 from tests.integration.observe import mounts
-from tests.integration.rooted import APP, Container, OnHost, rooted, tree
-from tests.integration.support import Environment
+from tests.integration.rooted import APP, Container, OnHost, tree
 from wasm_shim.ttrpc.envelope import Code
 from wasm_shim.ttrpc.well_known import Mount
 
@@ -20,18 +18,6 @@ pytestmark = pytest.mark.root
 
 Guest = Callable[[str], Path]
 SAFE = {"nosuid", "nodev"}
-
-
-@pytest.fixture(scope="module")
-def shared_home() -> Iterator[Environment]:
-    with private_home(0) as environment:
-        yield environment
-
-
-@pytest.fixture
-def container(shared_home: Environment, guest: Guest, tmp_path: Path) -> Iterator[Container]:
-    with rooted(shared_home, guest("kit_p1.wasm"), tmp_path) as container:
-        yield container
 
 
 class Layers:

@@ -2,15 +2,14 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import private_home
 from tests.integration.observe import descriptors
-from tests.integration.rooted import Container, rooted
-from tests.integration.support import Environment, read_to_end, wait_for
+from tests.integration.rooted import Container
+from tests.integration.support import read_to_end, wait_for
 from wasm_shim.ttrpc import task as messages
 from wasm_shim.ttrpc.envelope import Code
 
@@ -18,18 +17,6 @@ pytestmark = pytest.mark.root
 
 Guest = Callable[[str], Path]
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def shared_home() -> Iterator[Environment]:
-    with private_home(0) as environment:
-        yield environment
-
-
-@pytest.fixture
-def container(shared_home: Environment, guest: Guest, tmp_path: Path) -> Iterator[Container]:
-    with rooted(shared_home, guest("kit_p1.wasm"), tmp_path) as container:
-        yield container
 
 
 def pattern(size: int) -> bytes:

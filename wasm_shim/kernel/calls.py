@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import socket
 import struct
 from collections.abc import Iterable
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_ulong
@@ -34,11 +35,16 @@ _SYS_OPEN_TREE: Final = 428
 _SYS_MOVE_MOUNT: Final = 429
 _SYS_OPENAT2: Final = 437
 _SYS_MOUNT_SETATTR: Final = 442
+_SYS_INOTIFY_ADD_WATCH: Final = 254
+_SYS_INOTIFY_INIT1: Final = 294
+_IN_MODIFY: Final = 2
 _AT_EMPTY_PATH: Final = 0x1000
 _AT_RECURSIVE: Final = 0x8000
 _OPEN_TREE_CLONE: Final = 1
 _MOVE_MOUNT_EMPTY_PATHS: Final = 0x44  # both source and target are the descriptors themselves
 _RESOLVE_IN_ROOT: Final = 0x10
+
+_UCRED: Final = struct.Struct("iII")  # struct ucred {pid, uid, gid}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = c_long
@@ -152,12 +158,6 @@ def open_in_root(root: int, path: str, flags: int) -> int:
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
     return syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
 
-
-_SYS_INOTIFY_ADD_WATCH: Final = 254
-_SYS_INOTIFY_INIT1: Final = 294
-_IN_MODIFY: Final = 2
-
-
 def watch_changes(path: str) -> int:
     """A descriptor, not blocking, that becomes readable whenever the file changes: inotify(7)."""
     descriptor = syscall(_SYS_INOTIFY_INIT1, os.O_NONBLOCK | os.O_CLOEXEC)
@@ -168,3 +168,8 @@ def watch_changes(path: str) -> int:
         raise
     return descriptor
 
+
+def peer_of(connection: socket.socket) -> tuple[int, int]:
+    """The pid and the uid of the process at the other end of a Unix socket when it connected, or listened: unix(7)."""
+    pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid

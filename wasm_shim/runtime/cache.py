@@ -14,7 +14,7 @@ from fcntl import F_WRLCK, fcntl
 from typing import NamedTuple
 
 from wasm_shim.errors import PermissionDenied, WasmShimError
-from wasm_shim.paths import open_private, storage_error
+from wasm_shim.paths import open_private, remove_file, storage_error
 from wasm_shim.runtime.program import Program
 
 _WHAT, _REMEDY = "program cache", "set XDG_CACHE_HOME to a directory of your own"
@@ -55,14 +55,14 @@ class ProgramCache:
         try:
             if not (_is_ours(self.directory) and _is_ours(path)):
                 os.close(self.open())  # says what is wrong with the directory
-                _unlink(path)
+                remove_file(path)
                 return None
             try:
                 with open(description, "rb", buffering=0) as file:
                     return Compiled(Program.from_json(file.read()), path)
             except (FileNotFoundError, ValueError):  # it is damaged, or was removed: make both anew
-                _unlink(path)
-                _unlink(description)
+                remove_file(path)
+                remove_file(description)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -150,14 +150,7 @@ def _copy(descriptor: int, path: str) -> None:
         os.rename(temporary, path)
     finally:
         os.close(file)
-        _unlink(temporary)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return  # another process was faster
+        remove_file(temporary)
 
 
 def digest(descriptor: int) -> str:
@@ -167,4 +160,3 @@ def digest(descriptor: int) -> str:
         sha256.update(chunk)
         offset += len(chunk)
     return sha256.hexdigest()
-

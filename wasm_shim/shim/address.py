@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from wasm_shim.container import document
 from wasm_shim.errors import InvalidArgument
-from wasm_shim.paths import ShimPaths
+from wasm_shim.paths import ShimPaths, remove_file
 
 SANDBOX: Final = "io.kubernetes.cri.sandbox-id"  # the annotation by which containers of a pod share a shim
 _PATH_LIMIT: Final = 107  # bytes in sockaddr_un's path before its NUL (unix(7))
@@ -85,16 +85,19 @@ def connect(path: str) -> socket.socket | None:
 
 def listen(path: str) -> socket.socket | None:
     """Listen there, or None when somebody does; to be called in one's turn. Raises OSError."""
-    if _is_answered(path):
-        return None
-    remove(path)
+    return None if _is_answered(path) else bind(path)
+
+
+def bind(path: str) -> socket.socket:
+    """Listen there, in the place of a dead socket if there is one. Raises OSError, and leaves no socket then."""
+    remove_file(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(path)
         listener.listen(_BACKLOG)
     except OSError:
         listener.close()
-        remove(path)
+        remove_file(path)
         raise
     return listener
 
@@ -105,15 +108,7 @@ def remove_dead(root: str, path: str) -> None:
         return
     with Turn(root):
         if not _is_answered(path):
-            remove(path)
-
-
-def remove(path: str) -> None:
-    """Remove a socket's file; one that has gone is no error."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+            remove_file(path)
 
 
 def _is_answered(path: str) -> bool:

@@ -5,14 +5,13 @@ and `delete`. Source of flags and answers: containerd's docs/runtime-v2.md and p
 import os
 import resource
 import socket
-import sys
 from collections.abc import Sequence
 from typing import Final
 
 from wasm_shim.container.process import Forge
 from wasm_shim.errors import InvalidArgument, Unimplemented
-from wasm_shim.kernel.calls import close_descriptors_except
-from wasm_shim.paths import ShimPaths, open_private, shim_paths
+from wasm_shim.kernel.calls import close_descriptors_except, peer_of
+from wasm_shim.paths import ShimPaths, open_private, remove_file, shim_paths
 from wasm_shim.shim import address
 from wasm_shim.shim.bootstrap import BootstrapParams, Form, encode_result, form_for, read_params
 from wasm_shim.shim.delete import delete
@@ -24,7 +23,6 @@ from wasm_shim.steps import reached
 
 _WHAT, _REMEDY = "runtime", "set WASM_SHIM_ROOT to a directory of your own"
 _HIGHEST_SCORE: Final = 1000  # of oom_score_adj (proc(5))
-_PEER_SIZE: Final = 12  # of struct ucred {pid, uid, gid}
 
 
 def run(forge: Forge, request: CommandRequest, connection: socket.socket, stdin: Sequence[int]) -> None:
@@ -93,7 +91,7 @@ def _claim(paths: ShimPaths, path: str, bundle: str, connection: socket.socket, 
             connection.sendall(answer)
         except OSError:
             if listener is not None:
-                address.remove(path)
+                remove_file(path)
                 listener.close()
             raise
     return listener
@@ -122,7 +120,7 @@ def _settle(connection: socket.socket, keep: set[int]) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a pod may have many containers, with nine each
     os.umask(0o022)  # the zygote's is closer; from now on files are made for others, such as logs
-    pid = int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_SIZE)[:4], sys.byteorder)
+    pid, _ = peer_of(connection)
     try:
         with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
             score = int(file.read())  # inherited from containerd, which is to live longer than its shims

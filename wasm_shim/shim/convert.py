@@ -104,10 +104,10 @@ def wait_response(exit_: Exit) -> messages.WaitResponse:
     return messages.WaitResponse(exit_status=exit_.status, exited_at=timestamp(exit_))
 
 
-def delete_response(state: TaskState) -> messages.DeleteResponse:
-    """The answer to Delete."""
-    status = state.exit.status if state.exit else 0
-    return messages.DeleteResponse(pid=state.pid, exit_status=status, exited_at=timestamp(state.exit))
+def delete_response(pid: int, exit_: Exit | None) -> messages.DeleteResponse:
+    """The answer to Delete, and to the command of that name."""
+    status = exit_.status if exit_ else 0
+    return messages.DeleteResponse(pid=pid, exit_status=status, exited_at=timestamp(exit_))
 
 
 def event_message(event: happened.TaskEvent) -> events.Event:

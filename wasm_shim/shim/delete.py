@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -17,13 +16,15 @@ from wasm_shim.container import document
 from wasm_shim.container.cgroup import Cgroup, cgroup_at, path_without_spec
 from wasm_shim.errors import WasmShimError
 from wasm_shim.eventloop import EventLoop
+from wasm_shim.kernel.calls import peer_of
 from wasm_shim.paths import shim_paths
 from wasm_shim.shim import address
+from wasm_shim.shim.convert import delete_response
 from wasm_shim.steps import reached
+from wasm_shim.task.ports import Exit
 from wasm_shim.ttrpc import task as messages
 from wasm_shim.ttrpc.client import Client
 from wasm_shim.ttrpc.envelope import RpcError
-from wasm_shim.ttrpc.well_known import Timestamp
 from wasm_shim.ttrpc.wire import DecodeError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ _KILL_SECONDS: Final = 0.5  # for a hung shim to end
 _CGROUP_SECONDS: Final = 1.0  # for the processes of a cgroup to end
 _KILLED: Final = 128 + signal.SIGKILL
 _ZYGOTE: Final = b"wasm_shim.zygote.server"  # in the command line of all that it forks
-_PEER_SIZE: Final = 12  # of struct ucred {pid, uid, gid}
 
 
 def delete(namespace: str, id_: str, containerd: str, bundle: str, environ: Mapping[str, str]) -> bytes:
@@ -56,9 +56,7 @@ def delete(namespace: str, id_: str, containerd: str, bundle: str, environ: Mapp
     except OSError:
         pass  # the next start at this place replaces it
     if response is None:
-        now = time.time()
-        exited_at = Timestamp(seconds=int(now), nanos=int(now % 1 * 1e9))
-        response = messages.DeleteResponse(exit_status=_KILLED, exited_at=exited_at)
+        response = delete_response(0, Exit(_KILLED, time.time()))
     return response.encode()
 
 
@@ -74,7 +72,7 @@ def _tell_shim(path: str, id_: str, *, alone: bool) -> tuple[messages.DeleteResp
     if connection is None:
         return None, 0
     with connection:
-        pid = _listener(connection)
+        pid = peer_of(connection)[0]
         farewell = _Farewell(connection.dup(), id_)
         farewell.run()
         if farewell.hung and alone:
@@ -131,11 +129,6 @@ class _Farewell:
     def _left(self) -> None:
         self._over = True
         self._loop.stop()
-
-
-def _listener(connection: socket.socket) -> int:
-    """The pid of the process at the other end, which the kernel remembers from its listen(2)."""
-    return int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_SIZE)[:4], sys.byteorder)
 
 
 def _kill(pid: int, connection: socket.socket) -> None:

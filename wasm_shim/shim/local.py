@@ -1,6 +1,5 @@
 """The pod shim of the command line, put together: it tells nobody of events, and ends with its client."""
 
-import os
 import socket
 import sys
 
@@ -9,13 +8,12 @@ from wasm_shim.container.runner import GuestRunner
 from wasm_shim.eventloop import EventLoop
 from wasm_shim.records import Record, record_of
 from wasm_shim.runtime.cache import ProgramCache
+from wasm_shim.shim.address import bind
 from wasm_shim.shim.pod import ServedTasks
 from wasm_shim.spawn import SpawnRequest, encode_answer
 from wasm_shim.steps import reached
 from wasm_shim.task.events import Exited, TaskEvent
 from wasm_shim.task.manager import TaskManager
-
-_BACKLOG = 128
 
 
 class LocalPod:
@@ -28,11 +26,7 @@ class LocalPod:
         cache = ProgramCache(request.programs, forge.host.engine_id)
         self._runner = GuestRunner(loop, forge, cache)
         self._manager = TaskManager(self._runner, self._note)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        if os.path.exists(request.address):  # of a pod shim that was killed before it could answer
-            os.unlink(request.address)
-        listener.bind(request.address)
-        listener.listen(_BACKLOG)
+        listener = bind(request.address)  # instead of a pod shim that was killed before it could answer
         tasks = ServedTasks(loop, listener, request.address, self._report)
         tasks.serve(self._manager, leaving=lambda: loop.unwatch_read(connection.fileno()))
         reached("shim.listening")

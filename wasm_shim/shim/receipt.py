@@ -8,9 +8,9 @@ then looks for what there is.
 import os
 from typing import Final
 
-from wasm_shim.shim.convert import timestamp
+from wasm_shim.paths import remove_file
+from wasm_shim.shim.convert import delete_response
 from wasm_shim.task.events import Created, Deleted, TaskEvent
-from wasm_shim.ttrpc import task as messages
 
 NAME: Final = "wasm-shim-deleted"
 _BACKSLASH: Final = "\\"
@@ -27,16 +27,11 @@ class Receipt:
         if isinstance(event, Created) and event.creation.id == self._id:
             self._answer = b""
         if isinstance(event, Deleted) and event.id == self._id:
-            status = event.exit.status if event.exit else 0
-            response = messages.DeleteResponse(pid=event.pid, exit_status=status, exited_at=timestamp(event.exit))
-            self._answer = response.encode()
+            self._answer = delete_response(event.pid, event.exit).encode()
 
     def withdraw(self) -> None:
         """To be called when the container's life begins; raises OSError."""
-        try:
-            os.unlink(self._path)
-        except FileNotFoundError:
-            return
+        remove_file(self._path)
 
     def write(self) -> None:
         """To be called when nothing is left, the socket neither; the bundle may have gone already."""

@@ -149,7 +149,7 @@ class TaskService:
     def _delete(self, payload: bytes, reply: Reply) -> None:
         request = messages.DeleteRequest.decode(payload)
         _only_init(request.exec_id)
-        self._manager.delete(request.id, lambda state: _send(reply, convert.delete_response(state)))
+        self._manager.delete(request.id, lambda state: _send(reply, convert.delete_response(state.pid, state.exit)))
 
     def _connect(self, payload: bytes, reply: Reply) -> None:
         request = messages.ConnectRequest.decode(payload)

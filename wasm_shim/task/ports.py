@@ -63,7 +63,7 @@ class TaskState(NamedTuple):
 
 
 class Process(Protocol):
-    """A process behind its wall that has not been told to go yet."""
+    """A process behind its wall, from before it is told to go until its end."""
 
     @property
     def pid(self) -> int:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
-import struct
 from typing import TYPE_CHECKING
 
+from wasm_shim.kernel.calls import peer_of
 from wasm_shim.ttrpc.channel import Channel
 from wasm_shim.ttrpc.envelope import Code, Request, Response, RpcError, failure
 from wasm_shim.ttrpc.frames import DATA, MAX_PAYLOAD, REQUEST, RESPONSE, Frame, encode_frame
 from wasm_shim.ttrpc.wire import DecodeError
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Collection
 
     from wasm_shim.eventloop import EventLoop, Timer
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _BACKLOG = 1 << 20
 _ACCEPT_PAUSE = 0.1
-_PEER = struct.Struct("iII")
 
 
 class Reply:
@@ -151,8 +150,7 @@ class Server:
             self.loop.unwatch_read(self._listener.fileno())
             self._pause = self.loop.call_later(_ACCEPT_PAUSE, self._listen)
             return
-        _, uid, _ = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-        if uid in self._allowed_uids:
+        if peer_of(sock)[1] in self._allowed_uids:
             self._connections.add(_Connection(self, sock))
         else:
             sock.close()

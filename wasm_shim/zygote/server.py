@@ -19,6 +19,7 @@ from typing import Final
 
 from wasm_shim.container.process import Forge, make_forge
 from wasm_shim.errors import InvalidArgument, WasmShimError
+from wasm_shim.kernel.calls import peer_of
 from wasm_shim.runtime.host import Host
 from wasm_shim.shim.server import serve
 from wasm_shim.spawn import encode_answer, request_size
@@ -34,7 +35,6 @@ _PATIENCE: Final = 1.0  # seconds that a client may take for its request, as oth
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE: Final = 0.1  # seconds until the next try to accept, when something is exhausted
 _MAX_DESCRIPTORS: Final = 4
-_PEER_SIZE: Final = 12  # of struct ucred {pid, uid, gid}
 
 
 def main() -> None:
@@ -134,8 +134,7 @@ def _receive(connection: socket.socket, descriptors: list[int]) -> bytes | None:
 
     Raises InvalidArgument for one too long and for another user, OSError for one who is too slow.
     """
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_SIZE)
-    uid = int.from_bytes(credentials[4:8], sys.byteorder)
+    _, uid = peer_of(connection)
     if uid not in (0, os.geteuid()):
         raise InvalidArgument(f"user {uid} may not use the processes of user {os.geteuid()}")
     data, deadline = b"", time.monotonic() + _PATIENCE
