@@ -21,6 +21,7 @@ from hypothesis import configuration, settings
 from tests.containerd.fixtures import containerd, containerd_release, containerds, native  # noqa: F401 - for pytest
 from tests.guests.build import build
 from tests.report import write_skips
+from wasm_shim.container.control import NURSERY_NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 GUEST_SOURCES = ROOT / "tests" / "guests"
@@ -201,8 +202,21 @@ def zygote_pids(environment: dict[str, str]) -> list[int]:
 
 
 def children(pid: int) -> list[int]:
-    """The pids of a process's children."""
+    """The pids of a process's children, but for a pod shim's nursery, which it has from its beginning to its end."""
+    return [child for child in _born_of(pid) if not _is_nursery(child)]
+
+
+def nurseries(pid: int) -> list[int]:
+    """The pids of a pod shim's nurseries: one, unless it was killed."""
+    return [child for child in _born_of(pid) if _is_nursery(child)]
+
+
+def _born_of(pid: int) -> list[int]:
     return [child for child, parent in _parents().items() if parent == pid]
+
+
+def _is_nursery(pid: int) -> bool:
+    return _read(f"/proc/{pid}/comm").strip() == NURSERY_NAME.encode()
 
 
 def descendants(pid: int) -> list[int]:

@@ -8,10 +8,10 @@ the parent's watch away.
 from __future__ import annotations
 
 import heapq
-import selectors
+import math
 import time
 from collections import deque
-from selectors import EVENT_READ, EVENT_WRITE
+from select import EPOLLIN, EPOLLOUT, epoll
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,10 +49,11 @@ class EventLoop:
     raises ends `run` and reaches its caller: a fault is not hidden by the loop.
     """
 
-    __slots__ = ("_selector", "_soon", "_stopping", "_timers")
+    __slots__ = ("_epoll", "_soon", "_stopping", "_timers", "_watched")
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._epoll = epoll()  # not `selectors`, whose objects cost every pod a hundred KiB
+        self._watched: dict[int, Sides] = {}
         self._timers: list[Timer] = []
         self._soon: deque[Callback] = deque()
         self._stopping = False
@@ -103,45 +104,53 @@ class EventLoop:
 
     def close(self) -> None:
         """Release the epoll descriptor and forget all callbacks; watched descriptors stay open."""
-        self._selector.close()
+        self._epoll.close()
+        self._watched.clear()
         self._timers.clear()
         self._soon.clear()
 
     def _sides(self, fd: int) -> Sides:
-        key = self._selector.get_map().get(fd)
-        return key.data if key is not None else (None, None)
+        return self._watched.get(fd, (None, None))
 
     def _watch(self, fd: int, sides: Sides) -> None:
-        events = (EVENT_READ if sides[0] else 0) | (EVENT_WRITE if sides[1] else 0)
-        if fd not in self._selector.get_map():
+        events = (EPOLLIN if sides[0] else 0) | (EPOLLOUT if sides[1] else 0)
+        if fd not in self._watched:
             if events:
-                self._register(fd, events, sides)
+                self._register(fd, events)
+                self._watched[fd] = sides
         elif events:
-            self._selector.modify(fd, events, sides)
+            self._epoll.modify(fd, events)
+            self._watched[fd] = sides
         else:
-            self._selector.unregister(fd)
+            del self._watched[fd]
+            try:
+                self._epoll.unregister(fd)
+            except OSError:  # it was closed before
+                return
 
-    def _register(self, fd: int, events: int, sides: Sides) -> None:
+    def _register(self, fd: int, events: int) -> None:
         try:
-            self._selector.register(fd, events, sides)
+            self._epoll.register(fd, events)
         except PermissionError as error:
             sentence = f"descriptor {fd} is a regular file or a directory, which cannot be waited for; read it directly"
             raise ValueError(sentence) from error
 
     def _timeout(self) -> float | None:
+        """In seconds, in whole milliseconds upwards, as epoll_wait(2) counts: less would not wait for a timer."""
         if self._soon:
             return 0
         if self._timers:
-            return max(0.0, self._timers[0].when - time.monotonic())
+            return max(0.0, math.ceil((self._timers[0].when - time.monotonic()) * 1e3) * 1e-3)
         return None
 
     def _dispatch_ready(self) -> None:
-        for key, events in self._selector.select(self._timeout()):
-            for side, bit in ((0, EVENT_READ), (1, EVENT_WRITE)):
-                callback = self._sides(key.fd)[side]
+        polled = self._epoll.poll(self._timeout(), len(self._watched) or 1)
+        for fd, events, sides in [(fd, events, self._sides(fd)) for fd, events in polled]:
+            for side, other in ((0, EPOLLOUT), (1, EPOLLIN)):
+                callback = self._sides(fd)[side]
                 # An earlier callback of this batch may have removed the watch, or closed the descriptor and
                 # watched a new one with the same number: only the callback registered then and now is called.
-                if events & bit and callback is not None and callback is key.data[side]:
+                if events & ~other and callback is not None and callback is sides[side]:
                     callback()
                 if self._stopping:
                     return

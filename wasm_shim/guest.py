@@ -23,11 +23,15 @@ class Tmpfs(NamedTuple):
 
 
 class Preopen(NamedTuple):
-    """A directory that the guest may open: `path` as its process sees it, `name` as the guest does."""
+    """A directory that the guest may open: `path` as its process sees it, `name` as the guest does.
+
+    One that is optional is left out where the guest's user may not open it.
+    """
 
     path: str
     name: str
     writable: bool
+    optional: bool = False
 
 
 class Image(NamedTuple):

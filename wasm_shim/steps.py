@@ -59,6 +59,11 @@ def held_at() -> str:
     return f"{_held}:{_address}" if _held else ""
 
 
+def holder_of(step: str) -> str:
+    """The path of the socket of a test that holds this step, or empty: for a process that runs no Python there."""
+    return _address if _held == step else ""
+
+
 def reached(step: str) -> None:
     """Wait here if a test asks for it."""
     if _held == step:

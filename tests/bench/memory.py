@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.density import pss
-from tests.conftest import children, zygote_pids
+from tests.conftest import children, nurseries, zygote_pids
 
 
 def measure_pods(home: dict[str, str], program: Path, pods: int) -> list[dict[str, Any]]:
-    """Rows for `pods` sleeping guests, a pod each: KiB of a shim, of a guest, and of both together."""
+    """Rows for `pods` sleeping guests, a pod each: KiB of a shim, a nursery, a guest, and of the three together."""
     command = ["wasm-shim", "run", "--rm", str(program), "sleep", "600000"]
     running = [subprocess.Popen(command, env=home, stdout=subprocess.PIPE) for _ in range(pods)]
     try:
@@ -19,11 +19,12 @@ def measure_pods(home: dict[str, str], program: Path, pods: int) -> list[dict[st
         (zygote,) = zygote_pids(home)
         shims = children(zygote)
         guests = [guest for shim in shims for guest in children(shim)]
-        if not len(shims) == len(guests) == pods:
+        nursing = [nursery for shim in shims for nursery in nurseries(shim)]
+        if not len(shims) == len(guests) == len(nursing) == pods:
             raise RuntimeError(f"{pods} pods have {len(shims)} shims and {len(guests)} guests")
-        shim, guest = [pss(pid) for pid in shims], [pss(pid) for pid in guests]
-        both = [a + b for a, b in zip(shim, guest, strict=True)]
-        rows = {"zygote": [pss(zygote)], "pod shim": shim, "guest": guest, "shim and guest": both}
+        shim, nursery, guest = ([pss(pid) for pid in pids] for pids in (shims, nursing, guests))
+        whole = [sum(three) for three in zip(shim, nursery, guest, strict=True)]
+        rows = {"zygote": [pss(zygote)], "pod shim": shim, "nursery": nursery, "guest": guest, "pod": whole}
         return [_row(f"PSS of {name}, {pods} running", values) for name, values in rows.items()]
     finally:
         for process in running:

@@ -8,16 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.contracts.bench import told_of
 from tests.contracts.memory_runner import BROKEN, ENDS, RUNS, run_until
 from tests.contracts.tasks import SCENARIOS, SEVERAL_PROCESSES
-from wasm_shim.container.process import make_forge
+from wasm_shim.container.forge import make_forge
 from wasm_shim.container.runner import GuestRunner
 from wasm_shim.container.wall import Wall
 from wasm_shim.eventloop import EventLoop
 from wasm_shim.guest import Image
 from wasm_shim.runtime.cache import ProgramCache
-from wasm_shim.runtime.host import Host
 from wasm_shim.task.manager import TaskManager
 from wasm_shim.task.ports import Creation
 
@@ -36,13 +34,15 @@ class GuestBench:
     """Guests behind the wall of this machine, their bundles in `directory`."""
 
     def __init__(self, directory: Path) -> None:
-        forge = make_forge(Host())
+        forge = make_forge()
         self.wall = forge.wall
         self.loop = EventLoop()
+        self.before = len(list(DESCRIPTORS.iterdir()))
         self._directory = directory
         cache = ProgramCache(str(directory / "cache"), forge.host.engine_id)
         self.seen: list[TaskEvent] = []
-        self.manager = TaskManager(GuestRunner(self.loop, forge, cache), self.seen.append)
+        self.runner = GuestRunner(self.loop, forge, cache)
+        self.manager = TaskManager(self.runner, self.seen.append)
 
     def creation(self, id_: str, program: str) -> Creation:
         """A request for a guest of this kind, with a bundle."""
@@ -62,23 +62,22 @@ def main() -> None:
     """Run one scenario, then check that nothing is left of it but what the bench keeps."""
     scenario, directory = sys.argv[1:]
     bench = GuestBench(Path(directory))
-    before = len(list(DESCRIPTORS.iterdir()))
     if bench.wall is Wall.USER_NAMESPACE and scenario in SEVERAL_PROCESSES:
         sys.exit(ONE_PROCESS_ONLY)
     SCENARIOS[scenario](bench)
     done: list[bool] = []
     bench.manager.kill_all(lambda: done.append(True))
     bench.until(lambda: bool(done))
+    bench.runner.close()
     try:
         os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
         pass  # every child has been reaped
     else:
         sys.exit("a process is left")
-    programs = len({told_of(event) for event in bench.seen})  # each keeps its program mapped, and the file open
-    left = len(list(DESCRIPTORS.iterdir())) - before
-    if left > 2 * programs:
-        sys.exit(f"{left} descriptors are left of {programs} tasks")
+    left = len(list(DESCRIPTORS.iterdir())) - bench.before
+    if left:
+        sys.exit(f"{left} descriptors are left")
 
 
 if __name__ == "__main__":

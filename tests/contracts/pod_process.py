@@ -7,8 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from wasm_shim.container.process import make_forge
-from wasm_shim.runtime.host import Host
+from wasm_shim.container.forge import make_forge
 from wasm_shim.shim.pod import ContainerdPod, serve_pod
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -20,7 +19,7 @@ def main() -> None:
     SECONDS is how long it waits for a first client.
     """
     address, containerd, programs, bundle = sys.argv[1:5]
-    forge = make_forge(Host())
+    forge = make_forge()
     before = {path.name for path in DESCRIPTORS.iterdir()}
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)

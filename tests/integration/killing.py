@@ -14,8 +14,9 @@ from tests.containerd.events import Events
 from tests.containerd.leftovers import leftovers as leftovers_of
 from tests.containerd.leftovers import zygotes
 from tests.integration.fleet import Shim, sockets
-from tests.integration.observe import all_pids, children, command, descriptors, status, wait_ends
+from tests.integration.observe import all_pids, children, command, descriptors, nurseries, status, wait_ends
 from tests.integration.support import Hold
+from wasm_shim.container.control import PREPARER_NAME
 from wasm_shim.steps import VARIABLE
 from wasm_shim.ttrpc import task as messages
 
@@ -57,9 +58,12 @@ def cast(daemon: Daemon, step: str = "") -> dict[str, int]:
         found["zygote"] = zygote
         for pid in children(zygote):
             found["worker" if step.startswith("delete.") else "shim"] = pid
-    for pid in children(found["shim"]) if "shim" in found else []:
-        walled = "preparer" if step.startswith("preparer.") else "guest"
-        found["compiler" if b"runtime.compiler" in command(pid) else walled] = pid
+    if "shim" in found:
+        for pid in nurseries(found["shim"]):
+            found["nursery"] = pid
+        for pid in children(found["shim"]):
+            other = "preparer" if status(pid).get("Name") == PREPARER_NAME else "guest"
+            found["compiler" if b"runtime.compiler" in command(pid) else other] = pid
     return found
 
 

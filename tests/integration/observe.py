@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import descendants
 from tests.integration.support import DEADLINE, Environment, read_soon, started, wait_ready
+from wasm_shim.container.control import NURSERY_NAME
 
 GONE = (FileNotFoundError, ProcessLookupError, PermissionError)  # the last where a process is about to end
 
@@ -119,7 +120,16 @@ def all_pids() -> list[int]:
 
 
 def children(pid: int) -> list[int]:
-    """The children that have not ended."""
+    """The children that have not ended, but for a pod shim's nursery."""
+    return [child for child in _living(pid) if status(child).get("Name") != NURSERY_NAME]
+
+
+def nurseries(pid: int) -> list[int]:
+    """A pod shim's nursery, from its beginning to its end."""
+    return [child for child in _living(pid) if status(child).get("Name") == NURSERY_NAME]
+
+
+def _living(pid: int) -> list[int]:
     return [child for child in descendants(pid) if status(child).get("PPid") == str(pid) and command(child)]
 
 

@@ -47,7 +47,7 @@ DONE: Final = End(0, "", life(0))
 NOT_STARTED: Final = End(1, "start failed: : signal: killed")
 LOST: Final = End(1, "the pod shim was killed while it started")
 NOT_CREATED: Final = End(1, "ttrpc: closed")
-NOT_MOUNTED: Final = End(1, "the process that mounts for the container was killed; create it again")
+NOT_PREPARED: Final = End(1, "the process that prepares the container was killed; create it again")
 NOT_COMPILED: Final = End(1, "the compiler was ended by signal 9 while it compiled /app.wasm; run it again")
 NOT_WALLED: Final = End(1, "the guest's process was killed before its wall stood; try again")
 SHIM_KILLED: Final = End(1, "ttrpc: closed|not found", life(137))
@@ -62,56 +62,93 @@ TABLE: Final[dict[str, dict[str, End]]] = {
         "client": NOT_STARTED._replace(stays=NEXT_START),  # or for 60 s: see pod.ContainerdPod.unused
         "zygote": RUNS_ON,
         "shim": End(1, "connection refused", stays=NEXT_START),  # containerd runs no `delete` then
+        "nursery": RUNS_ON,
         "containerd": AWAY,
     },
-    "shim.listening": {"client": NOT_STARTED, "zygote": RUNS_ON, "shim": LOST, "containerd": AWAY},
-    "shim.answered": {"zygote": RUNS_ON, "shim": NOT_CREATED, "containerd": AWAY_EARLY},
+    "shim.listening": {
+        "client": NOT_STARTED,
+        "zygote": RUNS_ON,
+        "shim": LOST,
+        "nursery": RUNS_ON,
+        "containerd": AWAY,
+    },
+    "shim.answered": {
+        "zygote": RUNS_ON,
+        "shim": NOT_CREATED,
+        "nursery": RUNS_ON,
+        "containerd": AWAY_EARLY,
+    },
     "preparer.forked": {
         "zygote": RUNS_ON,
         "shim": NOT_CREATED,
-        "preparer": NOT_MOUNTED,
+        "nursery": RUNS_ON,
+        "preparer": NOT_PREPARED,
         "containerd": AWAY_EARLY,
     },
     "preparer.mounted": {
         "zygote": RUNS_ON,
         "shim": NOT_CREATED,
-        "preparer": NOT_MOUNTED,
+        "nursery": RUNS_ON,
+        "preparer": NOT_PREPARED,
         "containerd": AWAY_EARLY,
     },
     "compiler.locked": {
         "zygote": RUNS_ON,
         "shim": NOT_CREATED,
+        "nursery": RUNS_ON,
+        "preparer": NOT_PREPARED,
         "compiler": NOT_COMPILED,
         "containerd": AWAY_EARLY,
     },
     "compiler.reported": {
         "zygote": RUNS_ON,
         "shim": NOT_CREATED,
+        "nursery": RUNS_ON,
+        "preparer": NOT_PREPARED,
         "compiler": NOT_COMPILED,
         "containerd": AWAY_EARLY,
     },
-    "guest.forked": {"zygote": RUNS_ON, "shim": NOT_CREATED, "guest": NOT_WALLED, "containerd": AWAY_EARLY},
+    "guest.forked": {
+        "zygote": RUNS_ON,
+        "shim": NOT_CREATED,
+        "nursery": RUNS_ON,
+        "guest": NOT_WALLED,
+        "containerd": AWAY_EARLY,
+    },
     "shim.created": {
         "zygote": RUNS_ON,
         "shim": NOT_CREATED,
+        "nursery": RUNS_ON,
         "guest": End(1, "cannot start a stopped task", (ABORTED,)),
         "containerd": AWAY._replace(told=(ABORTED,)),
     },
     "shim.started": {
         "zygote": RUNS_ON,
         "shim": End(1, "ttrpc: closed", (ABORTED,)),
+        "nursery": RUNS_ON,
         "guest": End(137, "", life(137)),
         "containerd": AWAY._replace(told=life(137)),
     },
     "": {  # it runs, and nobody is held
         "zygote": RUNS_ON,
         "shim": SHIM_KILLED,
+        "nursery": RUNS_ON,
         "guest": End(137, "", life(137)),
         "containerd": AWAY._replace(told=life(137)),
     },
-    "shim.exited": {"zygote": DONE, "shim": SHIM_KILLED, "containerd": AWAY._replace(told=life(0))},
-    "shim.telling": {"zygote": DONE, "shim": SHIM_KILLED, "containerd": AWAY._replace(told=life(0))},
-    "shim.leaving": {"zygote": DONE, "shim": DONE, "containerd": AWAY._replace(told=life(0))},
+    "shim.exited": {
+        "zygote": DONE,
+        "shim": SHIM_KILLED,
+        "nursery": DONE,
+        "containerd": AWAY._replace(told=life(0)),
+    },
+    "shim.telling": {
+        "zygote": DONE,
+        "shim": SHIM_KILLED,
+        "nursery": DONE,
+        "containerd": AWAY._replace(told=life(0)),
+    },
+    "shim.leaving": {"zygote": DONE, "shim": DONE, "nursery": DONE, "containerd": AWAY._replace(told=life(0))},
     # containerd runs `delete` once, and keeps the bundle until its next start where that fails.
     "delete.begun": {
         "client": SHIM_KILLED._replace(told=life(255), stays=RESTART),

@@ -10,8 +10,20 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from tests.integration.observe import children, command, pidfds_of, settle, the_zygote, wait_end, wait_ends, zygotes
+from tests.integration.observe import (
+    children,
+    command,
+    nurseries,
+    pidfds_of,
+    settle,
+    status,
+    the_zygote,
+    wait_end,
+    wait_ends,
+    zygotes,
+)
 from tests.integration.support import DEADLINE, Environment, Hold, leftovers, started, wait_ready, wasm_shim
+from wasm_shim.container.control import PREPARER_NAME
 from wasm_shim.steps import COMMAND_LINE_STEPS, SHARED_STEPS
 
 Guest = Callable[[str], Path]
@@ -34,23 +46,23 @@ GUEST_KILLED: Final = End(128 + signal.SIGKILL)
 NO_COMPILER: Final = End(125, "the compiler was ended by signal 9 while it compiled")
 NO_GUEST: Final = End(125, "the guest's process was killed before its wall stood")
 
-VICTIMS: Final = ("cli", "cli, by SIGTERM", "zygote", "shim", "compiler", "guest")
+VICTIMS: Final = ("cli", "cli, by SIGTERM", "zygote", "shim", "nursery", "compiler", "guest")
 
 # For each step the ends that belong to VICTIMS.
 TABLE: Final[dict[str, tuple[End | None, ...]]] = {
-    "cli.prepared": (KILLED, STOPPED, RUNS_ON, ABSENT, ABSENT, ABSENT),
-    "zygote.forked": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, ABSENT, GUEST_KILLED),
-    "shim.listening": (KILLED, STOPPED, RUNS_ON, RUNS_ON, ABSENT, ABSENT),
-    "compiler.locked": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, NO_COMPILER, ABSENT),
-    "compiler.reported": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, NO_COMPILER, ABSENT),
-    "guest.forked": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, ABSENT, NO_GUEST),
-    "shim.created": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, ABSENT, GUEST_KILLED),
-    "cli.created": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, ABSENT, GUEST_KILLED),
-    "shim.started": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, ABSENT, GUEST_KILLED),
-    "cli.started": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, ABSENT, GUEST_KILLED),
-    "shim.exited": (KILLED, DONE, DONE, SHIM_KILLED, ABSENT, ABSENT),
-    "shim.leaving": (KILLED, DONE, DONE, DONE, ABSENT, ABSENT),
-    "cli.exited": (KILLED, DONE, DONE, ABSENT, ABSENT, ABSENT),
+    "cli.prepared": (KILLED, STOPPED, RUNS_ON, ABSENT, ABSENT, ABSENT, ABSENT),
+    "zygote.forked": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, RUNS_ON, ABSENT, GUEST_KILLED),
+    "shim.listening": (KILLED, STOPPED, RUNS_ON, RUNS_ON, RUNS_ON, ABSENT, ABSENT),
+    "compiler.locked": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, RUNS_ON, NO_COMPILER, ABSENT),
+    "compiler.reported": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, RUNS_ON, NO_COMPILER, ABSENT),
+    "guest.forked": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, RUNS_ON, ABSENT, NO_GUEST),
+    "shim.created": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, RUNS_ON, ABSENT, GUEST_KILLED),
+    "cli.created": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, RUNS_ON, ABSENT, GUEST_KILLED),
+    "shim.started": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, RUNS_ON, ABSENT, GUEST_KILLED),
+    "cli.started": (KILLED, STOPPED, RUNS_ON, SHIM_KILLED, RUNS_ON, ABSENT, GUEST_KILLED),
+    "shim.exited": (KILLED, DONE, DONE, SHIM_KILLED, DONE, ABSENT, ABSENT),
+    "shim.leaving": (KILLED, DONE, DONE, DONE, DONE, ABSENT, ABSENT),
+    "cli.exited": (KILLED, DONE, DONE, ABSENT, ABSENT, ABSENT, ABSENT),
 }
 
 
@@ -73,8 +85,8 @@ def test_kill(home: Environment, guest: Guest, step: str, victim: str) -> None:
         started(hold.environment, "run", "--rm", "--name", "same", program, *words, stderr=subprocess.PIPE) as cli,
     ):
         held = hold.wait()
-        if step == "zygote.forked" and victim in ("shim", "guest"):
-            wait_ready(cli)  # nothing else holds those two
+        if step == "zygote.forked" and victim in ("shim", "nursery", "guest"):
+            wait_ready(cli)  # nothing else holds those
         found = _processes(home, cli.pid)
         pid = found[victim]
         if end is ABSENT:
@@ -82,9 +94,12 @@ def test_kill(home: Environment, guest: Guest, step: str, victim: str) -> None:
             end, victim, pid = DONE if exits else STOPPED, "cli, by SIGTERM", cli.pid
         assert pid is not None
         assert held in found.values()
-        others = pidfds_of(found[name] for name in ("shim", "compiler", "guest"))
+        others = pidfds_of(found[name] for name in ("shim", "nursery", "compiler", "guest"))
         _kill(pid, victim)
         hold.release()
+        if victim == "nursery" and step == "zygote.forked":
+            cli.send_signal(signal.SIGTERM)  # it is ready already
+            end = STOPPED
         _check_end(cli, end)
         wait_ends(others)
     _check_nothing_is_left(home, program)
@@ -104,9 +119,10 @@ def _processes(home: Environment, cli: int) -> dict[str, int | None]:
     shim = next(iter(children(zygote)), None) if zygote else None
     born = children(shim) if shim else []
     compilers = [pid for pid in born if b"runtime.compiler" in command(pid)]
-    guests = [pid for pid in born if pid not in compilers]
+    guests = [pid for pid in born if pid not in compilers and status(pid).get("Name") != PREPARER_NAME]
     found = {"cli": cli, "cli, by SIGTERM": cli, "zygote": zygote, "shim": shim}
-    return found | {"compiler": next(iter(compilers), None), "guest": next(iter(guests), None)}
+    others = {"nursery": nurseries(shim) if shim else [], "compiler": compilers, "guest": guests}
+    return found | {name: next(iter(pids), None) for name, pids in others.items()}
 
 
 def _check_absent(pid: int | None) -> None:

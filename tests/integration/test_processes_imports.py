@@ -1,8 +1,8 @@
 """What the zygote, its pod shims and their guests import, and when.
 
 A zygote is started here as `zygote.client` starts it, with an audit hook in front of its code, which every process
-that it forks inherits. The hook notes the modules that are loaded at each fork, and every import behind the first
-one. So this shows the real processes, at real forks, and not what an import in another process would load.
+that it forks inherits. It notes the modules that are loaded when the zygote begins to fork, and at each fork by Python,
+and every import from then on. So this shows the real processes, and not what an import in another process would load.
 """
 
 import json
@@ -27,7 +27,6 @@ HEAVY: Final = {"asyncio", "dataclasses", "google", "grpc", "typer", "click", "r
 # behind its wall can open nothing any more and says it on standard error.
 HOOK: Final = '''
 import json, os, sys
-forked = False
 def note(kind, what):
     line = json.dumps([kind, what, os.getpid()]).encode() + b"\\n"
     try:
@@ -38,11 +37,9 @@ def note(kind, what):
     os.write(file, line)
     os.close(file)
 def hook(event, arguments):
-    global forked
-    if event == "os.fork":
+    if event == "os.fork" and serving:
         note("fork", sorted(sys.modules))
-        forked = serving
-    elif event == "import" and forked:
+    elif event == "import" and serving:
         note("import", arguments[0])
 serving = False
 def main():
@@ -53,6 +50,7 @@ def main():
     def serve(zygote):
         global serving
         serving = True
+        note("fork", sorted(sys.modules))
         run(zygote)
     server.Zygote.run = serve
     server.main()

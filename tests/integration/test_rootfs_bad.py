@@ -143,8 +143,8 @@ def test_odd_arguments(container: Container) -> None:
 
 
 HELD = {
-    "preparer.forked": "the process that mounts for the container was killed; create it again",
-    "preparer.mounted": "the process that mounts for the container was killed; create it again",
+    "preparer.forked": "the process that prepares the container was killed; create it again",
+    "preparer.mounted": "the process that prepares the container was killed; create it again",
     "guest.forked": "the guest's process was killed before its wall stood; try again",
 }
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.integration.commands import CONTAINERD, SCRIPT, Commands, kill
+from tests.integration.fleet import Shim
 from tests.integration.observe import descriptors, status
 from tests.integration.support import DEADLINE, Environment
 from wasm_shim import runtime
 from wasm_shim.shim.bootstrap import BootstrapParams, BootstrapResult
+from wasm_shim.ttrpc import task as messages
 from wasm_shim.ttrpc.well_known import Any as AnyMessage
 
 PACKAGES = Path(runtime.__file__).parents[2]
@@ -91,14 +93,17 @@ def test_the_shim_is_on_its_own(shim: Commands) -> None:
     """A session, a root directory and descriptors of its own, and a score above containerd's for lack of memory."""
     shim.start()
     [pid] = shim.shims()
+    with Shim(str(shim.sockets()[0])) as served:  # which it is when everything is settled
+        served.call("Connect", messages.ConnectRequest())
+        open_ = descriptors(pid)
     assert os.getsid(pid) == pid
     assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
     assert status(pid)["Umask"] == "0022"
     score = int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii"))
     assert int(Path(f"/proc/{pid}/oom_score_adj").read_text(encoding="ascii")) == min(score + 1, 1000)
-    open_ = descriptors(pid)
     assert {open_.pop(number) for number in range(3)} == {"/dev/null"}
-    assert sorted(what.split(":")[0] for what in open_.values()) == ["anon_inode", "socket"]
+    kinds = sorted(what.split(":")[0] for what in open_.values())
+    assert kinds == ["anon_inode", "anon_inode", "socket", "socket", "socket"]  # nursery, listener, and we
 
 
 # The answer

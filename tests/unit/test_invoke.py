@@ -7,23 +7,23 @@ import ctypes
 import math
 import struct
 from ctypes import byref, c_void_p
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wasm_shim.errors import InvalidArgument
-from wasm_shim.guest import Guest
+from wasm_shim.kernel.machine import Machine
 from wasm_shim.runtime import invoke
 from wasm_shim.runtime.binding import INSTANCE_SIZE, VAL_SIZE, VALUE_OFFSET
 from wasm_shim.runtime.cache import ProgramCache
+from wasm_shim.runtime.called import CalledFunction, Caller, PreparedCall, checked_call
 from wasm_shim.runtime.compile import compile_now
 from wasm_shim.runtime.engine import engine_id
 from wasm_shim.runtime.host import Host
-from wasm_shim.runtime.instance import GuestProcess, PreparedCall
 from wasm_shim.runtime.invoke import Call, check, parse, render
-from wasm_shim.runtime.program import CORE, SCALARS, Function
+from wasm_shim.runtime.program import CORE, SCALARS, Function, Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,13 +46,20 @@ CORE_VALUES = {
 }
 
 
+class Loaded(NamedTuple):
+    """A program that is mapped here."""
+
+    program: Program
+    pointer: int
+
+
 class Engine:
     """One program, loaded and called as a guest's process does it, without WASI."""
 
     def __init__(self, host: Host, path: Path, cache: ProgramCache) -> None:
-        self.library, self.loaded = host.library, host.load(compile_now(cache, str(path)))
-        guest = Guest((), (), (), "", terminal=False)
-        self.process = GuestProcess(host, self.loaded, guest, None)
+        compiled = compile_now(cache, str(path))
+        self.host, self.library = host, host.library
+        self.loaded = Loaded(compiled.program, host.load(compiled.path, compiled.program.kind))
         self.store = self.library.wasmtime_store_new(host.engine, None, None)
         self.context = self.library.wasmtime_store_context(self.store)
         self.instance = ctypes.create_string_buffer(INSTANCE_SIZE)
@@ -66,13 +73,15 @@ class Engine:
 
     def call(self, text: str) -> str:
         """The line that --invoke would print."""
-        call = parse(text)
-        function = self.loaded.program.function(call.name)
-        prepared = PreparedCall(function, check(call, function), self.loaded.program.kind)
+        program = self.loaded.program
+        function, values = checked_call(text, program)
+        prepared = PreparedCall(function, values, program.kind)
         if self.loaded.program.kind == CORE:
             self._call_core(function.name.encode(), prepared)
         else:
-            entry = self.process._component_function(self.context, self.instance, function.name)
+            called = CalledFunction.of(program, function, values)
+            caller = Caller(self.host, called, self.loaded.pointer)
+            entry = caller._component_function(self.context, self.instance, function.name)
             self.library.check(
                 self.library.wasmtime_component_func_call(entry, self.context, *prepared.buffers())
             )
@@ -93,7 +102,7 @@ class Engine:
 @pytest.fixture(scope="module")
 def engine(guest: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Engine]:
     """The engine with a guest loaded, by the guest's name."""
-    host, cache = Host(), ProgramCache(str(tmp_path_factory.mktemp("cache") / "programs"), engine_id())
+    host, cache = Host(Machine()), ProgramCache(str(tmp_path_factory.mktemp("cache") / "programs"), engine_id())
     loaded: dict[str, Engine] = {}
 
     def load(name: str) -> Engine:

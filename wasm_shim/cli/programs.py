@@ -51,8 +51,9 @@ def compile_(values: dict[str, Any]) -> int:
 def version(_values: dict[str, Any]) -> int:
     """Print versions, and the wall that guests get here."""
     from wasm_shim.container.wall import strongest_wall
+    from wasm_shim.kernel.machine import Machine
 
     say(f"wasm-shim {VERSION}")
     say(f"wasmtime {wasmtime_version()}")
-    say(f"guests are walled in by: {strongest_wall().value}")
+    say(f"guests are walled in by: {strongest_wall(Machine()).value}")
     return 0

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from wasm_shim.container.cgroup import Cgroup, OomWatch
-from wasm_shim.container.process import GO, Spawned
+from wasm_shim.container.control import GO
+from wasm_shim.container.nursery import Spawned
 from wasm_shim.container.stdio import Stdio
 from wasm_shim.container.terminal import Terminal
 from wasm_shim.errors import DeadlineExceeded, FailedPrecondition, WasmShimError

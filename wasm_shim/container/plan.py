@@ -38,19 +38,6 @@ def make_rooted_plan(spec: Spec, call: str) -> Plan:
     return Plan("", spec.arguments[0], guest, ())
 
 
-def add_top_directories(guest: Guest) -> Guest:
-    """The guest with each directory of the present root that it may read as a preopen by its own name.
-
-    For guests with a working directory: wasi-libc drops `/` and `.` in front of every name, so that these two
-    preopens are one to it, and the last wins. The longest name that fits wins over both: absolute paths lead where
-    they say but for what lies in / itself, relative ones begin in the working directory unless their first name is
-    that of a directory in /. Works on the root of this process.
-    """
-    paths = (f"/{name}" for name in sorted(os.listdir("/")))
-    tops = tuple(path for path in paths if os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK))
-    return guest._replace(preopens=(*guest.preopens, *(Preopen(path, path, writable=True) for path in tops)))
-
-
 def make_plan(spec: Spec, image: Image, call: str, *, private_mounts: bool) -> Plan:
     """The plan of a container without a root; `private_mounts` tells whether the wall can bind mount.
 

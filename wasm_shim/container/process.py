@@ -1,185 +1,170 @@
-"""Fork a guest: the parent prepares everything, the child builds its wall and runs.
+"""What a guest's process does from its fork to its end, written down by the pod shim and carried out by the nursery.
 
-The child's Python is kept short: every page that it touches is copied, per guest.
+A command runs without a line of Python: see `kernel.machine`. Only a called function's result is printed by Python,
+in `called_guest`.
 """
 
-import _thread
-import fcntl
 import os
-import signal
-import socket
+import struct
 import termios
-from typing import Final, NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
-from wasm_shim.container.plan import Plan, add_top_directories
-from wasm_shim.container.wall import (
-    Enclosure,
-    Wall,
-    close_doors,
-    detach_pids,
-    drop_privileges,
-    enter_private_root,
-    strongest_wall,
+from wasm_shim.container.control import (
+    CONTROL,
+    FAILED,
+    NAMESPACE,
+    NO_THREAD,
+    NOT_STARTED,
+    READY,
+    SIGNAL_SET,
 )
-from wasm_shim.errors import Internal
+from wasm_shim.container.forge import Forge
+from wasm_shim.container.plan import Plan
+from wasm_shim.container.wall import Enclosure, close_doors, drop_privileges, enter_private_root
+from wasm_shim.guest import Guest, Preopen
 from wasm_shim.kernel import calls
-from wasm_shim.kernel.seccomp import Filter, guest_filter
-from wasm_shim.runtime.binding import WasmtimeFailure
-from wasm_shim.runtime.host import Host, Loaded
-from wasm_shim.runtime.instance import GuestProcess, PreparedCall, write_all
-from wasm_shim.steps import reached
+from wasm_shim.kernel.hold import reached_here
+from wasm_shim.kernel.routine import (
+    NO_ERROR_NUMBER,
+    NOT_NEGATIVE,
+    Address,
+    Label,
+    Result,
+    Routine,
+    Sender,
+    Value,
+    exactly,
+    function,
+)
+from wasm_shim.runtime.called import CalledFunction
+from wasm_shim.runtime.command import Command
+from wasm_shim.runtime.program import Program
 
-# Signals that end a guest. Faults stay unblocked: wasmtime turns them into traps.
-_FAULTS: Final = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
-_HARMLESS: Final = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}  # ignored by default
-_STOPPING: Final = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE, signal.SIGKILL}
-DEADLY: Final = signal.valid_signals() - _FAULTS - _HARMLESS - _STOPPING
-
-READY, GO, FAILED = b"R", b"G", b"F"
-FAULT: Final = "fault while walling in the guest"  # how the reason begins where it is ours
-_NOT_STARTED: Final = 125  # exit status of a child that never became a guest
-
-
-class Forge(NamedTuple):
-    """What all guests of this process are made with; warm, and made before any fork."""
-
-    host: Host
-    wall: Wall
-    seccomp: Filter
-
-
-def make_forge(host: Host) -> Forge:
-    """A forge with the strongest wall that this process may build. Needs a single thread."""
-    return Forge(host, strongest_wall(), guest_filter())
+_close, _dup2, _exit, _open = function("close"), function("dup2"), function("_exit"), function("open")
+_read, _write, _syscall = function("read"), function("write"), function("syscall")
+_umask = function("umask")
 
 
 class Job(NamedTuple):
     """One guest to fork; without an enclosure it gets an empty root with the plan's mounts."""
 
     plan: Plan
-    loaded: Loaded
-    call: PreparedCall | None
+    program: Program
+    called: CalledFunction | None
     enclosure: Enclosure | None
+    stdio: tuple[int, int, int]  # descriptors of this process
 
 
-class Spawned(NamedTuple):
-    """A forked guest: `control` tells READY or FAILED and a reason, and takes GO; EOF ends the guest."""
+class Parameters(NamedTuple):
+    """What a job learns last, when its program is mapped in the nursery: a place of `PARAMETERS`."""
 
-    pid: int
-    pidfd: int
-    control: socket.socket
+    place: Address
 
+    @property
+    def pointer(self) -> Value:
+        """Of the mapped program."""
+        return Value(self.place)
 
-def spawn(forge: Forge, job: Job, stdio: tuple[int, int, int]) -> Spawned:
-    """Fork the guest of a job; it waits behind its wall for GO. `stdio` stays the caller's.
-
-    Raises Internal when this process has threads, and OSError when the kernel refuses.
-    """
-    if len(os.listdir("/proc/self/task")) != 1:
-        raise Internal("a process with threads cannot fork a guest; this is a fault of wasm-shim")
-    ours, theirs = socket.socketpair()
-    own_pids = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
-    # Blocked across the fork: process 1 of a namespace loses a signal that it neither blocks nor handles.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, DEADLY)
-    try:
-        detach_pids(forge.wall, job.enclosure.isolation if job.enclosure else None)
-        try:
-            pid = os.fork()
-            if pid == 0:
-                _Child(forge, job).run(stdio, theirs.fileno())
-        finally:
-            if forge.wall is Wall.NAMESPACES:
-                calls.setns(own_pids, calls.CLONE_NEWPID)
-        return Spawned(pid, os.pidfd_open(pid), ours)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        os.close(own_pids)
-        theirs.close()
+    def closed(self, index: int) -> tuple[Value, Value]:
+        """A range of descriptors that the guest's process closes."""
+        return Value(self.place.after(8 + 8 * index), 4), Value(self.place.after(12 + 8 * index), 4)
 
 
-class _Child:
-    """The guest's process, from the fork to its end."""
+RANGES: Final = 4  # of descriptors, around those of a program
+PARAMETERS: Final = struct.Struct(f"<Q{2 * RANGES}I")
 
-    def __init__(self, forge: Forge, job: Job) -> None:
-        self._forge, self._plan, self._enclosure = forge, job.plan, job.enclosure
-        self._kept = [*job.loaded.descriptors, *([job.enclosure.namespace] if job.enclosure else [])]
-        self._loaded, self._call = job.loaded, job.call
 
-    def run(self, stdio: tuple[int, int, int], control: int) -> None:
-        """Never returns. `control` is read and written, not received and sent: the filter allows no socket calls."""
-        self._control = control
-        try:
-            reached("guest.forked")
-            self._keep_descriptors(stdio)
-            warning = self._build()
-            os.write(control, READY + warning.encode())
-        except OSError as error:
-            what = f" ({error.filename})" if error.filename else ""
-            self._give_up(f"cannot wall in the guest: {error.strerror or error}{what}")
-        except WasmtimeFailure as error:
-            self._give_up(f"cannot wall in the guest: {error}")
-        except MemoryError:
-            self._give_up("cannot wall in the guest: its limits leave it too little memory")
-        except BaseException as error:  # noqa: BLE001 - a process boundary: nothing may return into the shim's loop
-            self._give_up(f"{FAULT}: {error!r}")
-        try:
-            _thread.start_new_thread(self._guest_thread, ())
-        except RuntimeError:  # a limit of processes; nothing may return into the shim's loop
-            write_all(2, b"wasm-shim: the kernel lets the guest have no second thread; raise its limit of processes\n")
-            os._exit(_NOT_STARTED)
-        number = signal.sigwait(DEADLY)  # a blocked signal stays pending even for process 1
-        os._exit(128 + number)
+class GuestRoutine:
+    """Writes the steps of one guest's process, from its fork on."""
 
-    def _give_up(self, reason: str) -> NoReturn:
-        try:
-            os.write(self._control, FAILED + reason.encode())
-        finally:  # without the shim, too
-            os._exit(_NOT_STARTED)
+    def __init__(self, routine: Routine, forge: Forge, job: Job, parameters: Parameters) -> None:
+        self._routine, self._forge, self._job, self._parameters = routine, forge, job, parameters
+        self._command = Command(routine, forge.host, job.program, parameters.pointer)
 
-    def _keep_descriptors(self, stdio: tuple[int, int, int]) -> None:
-        """Stdio, the control socket and the program's file stay open, and nothing else of the shim."""
-        for number, descriptor in enumerate(stdio):
-            os.dup2(descriptor, number, inheritable=False)
-        calls.close_descriptors_except({self._control, *self._kept})
-
-    def _build(self) -> str:
-        """Everything up to the guest's first instruction; a warning for the log, or nothing."""
-        forge, plan, enclosure, warning = self._forge, self._plan, self._enclosure, ""
-        if plan.guest.terminal:  # its interrupt key reaches the session that has it as its own
-            os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        descriptors = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        os.umask(0o022)
-        if enclosure:
-            warning = enclosure.enter()
-            os.close(enclosure.namespace)
-        elif forge.wall.private_mounts:
-            enter_private_root(plan.mounts)
-        drop_privileges(enclosure.isolation.user if enclosure else None)
-        guest = plan.guest
-        if enclosure and len(guest.preopens) > 1:
-            guest = add_top_directories(guest)
-        self._process = GuestProcess(forge.host, self._loaded, guest, self._call)
-        os.fchdir(descriptors)  # the guest gets no /proc, but its stdio is opened by name
-        os.close(descriptors)
-        close_doors(forge.wall, guest.preopens, forge.seccomp)
+    def write(self, received: Sequence[Value]) -> None:
+        """`received` are the child's descriptors of control, stdin, stdout, stderr and the mount namespace."""
+        routine, failed, refused = self._routine, Label(), Label()
+        routine.on_failure = failed
+        name = os.path.basename(self._job.plan.guest.arguments[0])
+        routine.call(function("prctl"), calls.PR_SET_NAME, os.fsencode(name))  # for process listings
+        reached_here(routine, "guest.forked")
+        self._take_descriptors(received)
+        guest = self._build_wall()
         # The wall stands: from here on wasmtime starts threads, and each inherits all of it.
-        self._process.configure()
-        return warning
+        routine.on_failure = refused
+        config = self._command.configure(guest)
+        routine.on_failure = None
+        routine.call(_write, CONTROL, READY, 1)
+        if self._job.called:
+            called, pointer = self._job.called.to_bytes(), self._parameters.pointer
+            routine.call(self._forge.called, routine.data(called), len(called), pointer, config)
+        else:
+            self._run_command(config)
+        self._fail(failed, refused)
 
-    def _guest_thread(self) -> None:
-        try:
-            if not self._told_to_go():
-                os._exit(_NOT_STARTED)
-            os.close(self._control)
-            status = self._process.run()
-        except BaseException as error:  # noqa: BLE001 - the guest's last chance to say what happened
-            write_all(2, f"fault while running the guest: {error!r}\n".encode())
-            os._exit(_NOT_STARTED)
-        os._exit(status)  # of all threads: it ends the main thread's wait
+    def _take_descriptors(self, received: Sequence[Value]) -> None:
+        """Stdio, the control socket and the program's file stay open, and nothing else of the nursery."""
+        control, *stdio = received[:4]
+        for number, place in enumerate((*stdio, control, *received[4:])):
+            self._routine.call(_dup2, place, number, check=NOT_NEGATIVE, what="take its descriptors")
+        for index in range(RANGES):  # one that is not needed is refused: its end lies before its beginning
+            self._routine.call(_syscall, calls.SYS_CLOSE_RANGE, *self._parameters.closed(index), 0)
 
-    def _told_to_go(self) -> bool:
-        try:
-            return os.read(self._control, 1) == GO
-        except ConnectionResetError:  # the shim is gone, and has not even read that we are ready
-            return False
+    def _build_wall(self) -> Guest:
+        """Everything before WASI; the guest with what it may open."""
+        routine, forge, job = self._routine, self._forge, self._job
+        guest, enclosure = job.plan.guest, job.enclosure
+        if guest.terminal:  # its interrupt key reaches the session that has it as its own
+            routine.call(function("setsid"))
+            routine.call(function("ioctl"), 0, termios.TIOCSCTTY, 0, check=NOT_NEGATIVE, what="get its terminal")
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        descriptors = routine.call(_open, b"/proc/self/fd", flags, check=NOT_NEGATIVE, what="/proc/self/fd")
+        routine.call(_umask, 0o022)
+        if enclosure:
+            enclosure.enter(routine, NAMESPACE)
+        elif forge.wall.private_mounts:
+            enter_private_root(routine, job.plan.mounts)
+        drop_privileges(routine, enclosure.isolation.user if enclosure else None, job.stdio)
+        if enclosure and len(guest.preopens) > 1:
+            tops = (Preopen(path, path, writable=True, optional=True) for path in enclosure.directories)
+            guest = guest._replace(preopens=(*guest.preopens, *tops))
+        # The guest gets no /proc, but its stdio is opened by name.
+        routine.call(function("fchdir"), descriptors, check=NOT_NEGATIVE, what="/proc/self/fd")
+        routine.call(_close, descriptors)
+        close_doors(routine, forge.wall, guest.preopens, forge.seccomp, job.stdio)
+        return guest
+
+    def _run_command(self, config: Result) -> None:
+        """The guest runs in a second thread; this one waits for signals, for which guests have no handlers."""
+        routine, thread, no_thread, no_go = self._routine, Label(), Label(), Label()
+        arguments = routine.cell(), None, self._forge.machine.run, thread
+        routine.call(function("pthread_create"), *arguments, check=NO_ERROR_NUMBER, otherwise=no_thread)
+        signals, waiting = routine.data(SIGNAL_SET), routine.here()
+        # A blocked signal stays pending even for process 1.
+        number = routine.call(
+            function("sigwaitinfo"), signals, None, check=NOT_NEGATIVE, otherwise=waiting, bias=128
+        )
+        routine.call(_exit, number)
+        routine.place(thread)
+        routine.call(_read, CONTROL, routine.cell(), 1, check=exactly(1), otherwise=no_go)
+        routine.call(_close, CONTROL)
+        self._command.run(config)
+        routine.place(no_thread)  # a limit of processes
+        routine.call(_write, 2, NO_THREAD, len(NO_THREAD))
+        routine.place(no_go)
+        routine.call(_exit, NOT_STARTED)
+
+    def _fail(self, failed: Label, refused: Label) -> None:
+        """Tell the shim what cannot be done, and, where the kernel refused, why."""
+        routine, print_ = self._routine, function("dprintf")
+        routine.place(failed)
+        error = routine.call(function("__errno_location"))
+        number = routine.cell()
+        routine.call(function("memcpy"), number, error, 4)
+        reason = routine.call(function("strerror"), Value(number, 4))
+        routine.call(print_, CONTROL, FAILED + b"cannot wall in the guest: %s (%s)", reason, Value(Sender(failed)))
+        routine.call(_exit, NOT_STARTED)
+        routine.place(refused)
+        routine.call(print_, CONTROL, FAILED + b"cannot %s for the guest", Value(Sender(refused)))
+        routine.call(_exit, NOT_STARTED)

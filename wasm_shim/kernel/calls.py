@@ -5,9 +5,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterable
-from ctypes import c_char_p, c_int, c_long, c_size_t, c_ulong
+from ctypes import c_char_p, c_int, c_long, c_ulong
 from typing import Any, Final
 
+CLONE_PARENT: Final = 0x00008000
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWCGROUP: Final = 0x02000000
 CLONE_NEWUTS: Final = 0x04000000
@@ -27,21 +28,29 @@ MS_PRIVATE: Final = 0x40000
 MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 2
 
-_PR_SET_PDEATHSIG: Final = 1
-_PR_CAPBSET_DROP: Final = 24
-_PR_SET_NO_NEW_PRIVS: Final = 38
-_SYS_PIVOT_ROOT: Final = 155
-_SYS_OPEN_TREE: Final = 428
-_SYS_MOVE_MOUNT: Final = 429
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_NAME: Final = 15
+PR_CAPBSET_DROP: Final = 24
+PR_SET_NO_NEW_PRIVS: Final = 38
+SYS_CLONE: Final = 56
+SYS_SETGROUPS: Final = 116
+SYS_SETRESUID: Final = 117
+SYS_SETRESGID: Final = 119
+SYS_PIVOT_ROOT: Final = 155
+SYS_OPEN_TREE: Final = 428
+SYS_MOVE_MOUNT: Final = 429
+SYS_CLOSE_RANGE: Final = 436
 _SYS_OPENAT2: Final = 437
-_SYS_MOUNT_SETATTR: Final = 442
+SYS_MOUNT_SETATTR: Final = 442
 _SYS_INOTIFY_ADD_WATCH: Final = 254
 _SYS_INOTIFY_INIT1: Final = 294
 _IN_MODIFY: Final = 2
 _AT_EMPTY_PATH: Final = 0x1000
 _AT_RECURSIVE: Final = 0x8000
 _OPEN_TREE_CLONE: Final = 1
-_MOVE_MOUNT_EMPTY_PATHS: Final = 0x44  # both source and target are the descriptors themselves
+WHOLE_TREE: Final = _AT_EMPTY_PATH | _AT_RECURSIVE  # the mount of a descriptor and those in it
+OPEN_WHOLE_TREE: Final = _OPEN_TREE_CLONE | WHOLE_TREE | os.O_CLOEXEC
+MOVE_MOUNT_EMPTY_PATHS: Final = 0x44  # both source and target are the descriptors themselves
 _RESOLVE_IN_ROOT: Final = 0x10
 
 _UCRED: Final = struct.Struct("iII")  # struct ucred {pid, uid, gid}
@@ -75,19 +84,24 @@ unshare = _function("unshare", c_int)
 setns = _function("setns", c_int, c_int)
 mount = _function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 umount = _function("umount2", c_char_p, c_int)
-sethostname = _function("sethostname", c_char_p, c_size_t)
 _prctl = _function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = _function("capset", c_char_p, c_char_p)
 
 
 def set_parent_death_signal(number: int) -> None:
     """Have the kernel send us this signal when the parent ends; a change of credentials clears it."""
-    _prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    _prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def set_name(name: str) -> None:
+    """The name that process listings show, of up to 15 bytes."""
+    buffer = ctypes.create_string_buffer(name.encode())
+    _prctl(PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0)
 
 
 def set_no_new_privileges() -> None:
     """No later exec can gain privileges; the precondition of seccomp and Landlock without root."""
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def close_descriptors_except(kept: Iterable[int]) -> None:
@@ -101,16 +115,19 @@ def close_descriptors_except(kept: Iterable[int]) -> None:
 
 def drop_bounding_set() -> None:
     """No program that this process ever executes can have a capability; needs CAP_SETPCAP, so before the others go."""
-    for capability in range(_last_capability + 1):
+    for capability in range(last_capability + 1):
         try:
-            _prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+            _prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
         except PermissionError:  # none held: nothing to drop either
             break
 
 
+CAPABILITY_HEADER: Final = struct.pack("II", 0x20080522, 0)  # version 3 of capset(2), this thread
+
+
 def drop_capabilities() -> None:
     """Empty the capability sets of this thread, for user 0, too."""
-    _capset(struct.pack("II", 0x20080522, 0), bytes(24))
+    _capset(CAPABILITY_HEADER, bytes(24))
 
 
 def _read_last_capability() -> int:
@@ -118,15 +135,7 @@ def _read_last_capability() -> int:
         return int(file.read())
 
 
-_last_capability = _read_last_capability()
-
-
-def pivot_into(directory: int) -> None:
-    """Make the mounted directory of this descriptor the root, and detach the old root."""
-    os.fchdir(directory)
-    syscall(_SYS_PIVOT_ROOT, b".", b".")  # the old root is now stacked on the new one
-    umount(b".", MNT_DETACH)
-    os.chdir("/")
+last_capability: Final = _read_last_capability()
 
 
 def bind_mount(source: int, place: int, *, read_only: bool) -> None:
@@ -134,14 +143,12 @@ def bind_mount(source: int, place: int, *, read_only: bool) -> None:
 
     Its flags are set before it shows: no device files, no set-user-id; `read_only` holds for the whole tree.
     """
-    tree = syscall(
-        _SYS_OPEN_TREE, source, b"", _OPEN_TREE_CLONE | _AT_RECURSIVE | _AT_EMPTY_PATH | os.O_CLOEXEC
-    )
+    tree = syscall(SYS_OPEN_TREE, source, b"", OPEN_WHOLE_TREE)
     try:
         flags = MS_NOSUID | MS_NODEV | (MS_RDONLY if read_only else 0)
         attributes = struct.pack("QQQQ", flags, 0, 0, 0)
-        syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes, len(attributes))
-        syscall(_SYS_MOVE_MOUNT, tree, b"", place, b"", _MOVE_MOUNT_EMPTY_PATHS)
+        syscall(SYS_MOUNT_SETATTR, tree, b"", WHOLE_TREE, attributes, len(attributes))
+        syscall(SYS_MOVE_MOUNT, tree, b"", place, b"", MOVE_MOUNT_EMPTY_PATHS)
     finally:
         os.close(tree)
 
@@ -150,7 +157,7 @@ def restrict_mount(mounted: int, flags: int, *, below: bool) -> None:
     """Add MS_RDONLY, MS_NOSUID, MS_NODEV to the mount at whose root this is; `below`: to those in it, too."""
     attributes = struct.pack("QQQQ", flags, 0, 0, 0)  # these three are the same bits as MOUNT_ATTR_…
     whose = _AT_EMPTY_PATH | (_AT_RECURSIVE if below else 0)
-    syscall(_SYS_MOUNT_SETATTR, mounted, b"", whose, attributes, len(attributes))
+    syscall(SYS_MOUNT_SETATTR, mounted, b"", whose, attributes, len(attributes))
 
 
 def open_in_root(root: int, path: str, flags: int) -> int:

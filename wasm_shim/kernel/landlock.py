@@ -1,16 +1,19 @@
 """Landlock: leave a process only the directories it is given. Source: linux/landlock.h, landlock(7)."""
 
-import errno
 import os
 import struct
 from collections.abc import Iterable
 from typing import Final
 
 from wasm_shim.kernel.calls import syscall
+from wasm_shim.kernel.routine import NOT_NEGATIVE, Argument, Result, Routine, function
 
 _SYS_CREATE_RULESET, _SYS_ADD_RULE, _SYS_RESTRICT_SELF = 444, 445, 446
 _VERSION_QUERY: Final = 1
 _PATH_BENEATH: Final = 1
+_DESCRIPTOR_AT: Final = 8  # in the rule
+
+_close, _open, _syscall = function("close"), function("open"), function("syscall")
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14
 _MAKE_CHARACTER_DEVICE, _MAKE_BLOCK_DEVICE = 1 << 6, 1 << 11
@@ -24,31 +27,36 @@ def version() -> int:
         return 0
 
 
-def restrict(grants: Iterable[tuple[str, bool]], stdio: Iterable[tuple[int, bool]]) -> None:
-    """Leave this thread, and those it starts, these (directory, writable) and (descriptor, writable) files.
+def restrict(routine: Routine, grants: Iterable[tuple[str, bool]], stdio: Iterable[tuple[int, bool]]) -> None:
+    """Leave a thread, and those it starts, these (directory, writable) and (descriptor, writable) files.
 
     Where the kernel can, also no TCP and no signals to processes outside. Needs no_new_privs and a kernel
-    with `version` of 1 or more. Raises OSError.
+    with `version` of 1 or more. A descriptor is one that has a path, and will be opened again by name.
     """
     known, attributes = _ruleset(version())
-    ruleset = syscall(_SYS_CREATE_RULESET, attributes, len(attributes), 0)
+    size = len(attributes)
+    ruleset = _try(routine, _SYS_CREATE_RULESET, routine.data(attributes), size, 0)
     for path, writable in grants:
-        directory = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        directory = routine.call(_open, os.fsencode(path), os.O_PATH | os.O_CLOEXEC, check=NOT_NEGATIVE, what=path)
         denied = _EXECUTE | _MAKE_CHARACTER_DEVICE | _MAKE_BLOCK_DEVICE
-        _allow(ruleset, directory, known & ~denied if writable else _READ_FILE | _READ_DIR)
-        os.close(directory)
+        rule = routine.data(_rule(known & ~denied if writable else _READ_FILE | _READ_DIR, 0))
+        routine.keep(directory, rule.after(_DESCRIPTOR_AT))
+        _try(routine, _SYS_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+        routine.call(_close, directory)
     for descriptor, writable in stdio:
-        try:  # it is opened again by name
-            _allow(ruleset, descriptor, (_WRITE_FILE | _TRUNCATE) & known if writable else _READ_FILE)
-        except OSError as error:
-            if error.errno != errno.EBADFD:  # an anonymous pipe has no path and needs no rule
-                raise
-    syscall(_SYS_RESTRICT_SELF, ruleset, 0)
-    os.close(ruleset)
+        rule = routine.data(_rule((_WRITE_FILE | _TRUNCATE) & known if writable else _READ_FILE, descriptor))
+        _try(routine, _SYS_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+    _try(routine, _SYS_RESTRICT_SELF, ruleset, 0)
+    routine.call(_close, ruleset)
 
 
-def _allow(ruleset: int, descriptor: int, access: int) -> None:
-    syscall(_SYS_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", access, descriptor), 0)
+def _try(routine: Routine, number: int, *arguments: Argument) -> Result:
+    return routine.call(_syscall, number, *arguments, check=NOT_NEGATIVE, what="Landlock")
+
+
+def _rule(access: int, descriptor: int) -> bytes:
+    """`struct landlock_path_beneath_attr`, packed, and room for a descriptor of 8 bytes."""
+    return struct.pack("=Qi4x", access, descriptor)
 
 
 def _ruleset(abi: int) -> tuple[int, bytes]:

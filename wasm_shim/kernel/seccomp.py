@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from wasm_shim.kernel.calls import syscall
+from wasm_shim.kernel.routine import NOT_NEGATIVE, Routine, function
 
 _SYS_SECCOMP: Final = 317
 _SET_MODE_FILTER: Final = 1
@@ -99,6 +100,11 @@ class Filter:
     def load(self) -> None:
         """Put the filter on this thread and all that it starts later; needs no_new_privs. Raises OSError."""
         syscall(_SYS_SECCOMP, _SET_MODE_FILTER, 0, self._program)
+
+    def write(self, routine: Routine) -> None:
+        """The same, written down for a child of this process."""
+        arguments = _SYS_SECCOMP, _SET_MODE_FILTER, 0, routine.data(self._program)
+        routine.call(function("syscall"), *arguments, check=NOT_NEGATIVE, what="seccomp")
 
 
 def guest_filter() -> Filter:

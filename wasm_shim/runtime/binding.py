@@ -17,8 +17,6 @@ VAL_SIZE = 32  # of wasmtime_val_t, wasmtime_component_val_t and wasmtime_extern
 VALUE_OFFSET = 8  # of the union behind their kind byte
 INSTANCE_SIZE, FUNCTION_SIZE = 16, 32
 
-FUNC_CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t)
-
 _P, _N, _S, _B = c_void_p, c_size_t, c_char_p, c_bool
 _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wasm_engine_new": (_P, ()),
@@ -45,7 +43,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wasmtime_linker_new": (_P, (_P,)),
     "wasmtime_linker_define_wasi": (_P, (_P,)),
     "wasmtime_linker_allow_shadowing": (None, (_P, _B)),
-    "wasmtime_linker_define_func": (_P, (_P, _S, _N, _S, _N, _P, FUNC_CALLBACK, _P, _P)),
+    "wasmtime_linker_define_func": (_P, (_P, _S, _N, _S, _N, _P, _P, _P, _P)),
     "wasmtime_linker_instantiate": (_P, (_P, _P, _P, _P, _P)),
     "wasm_valtype_new": (_P, (c_ubyte,)),
     "wasm_valtype_vec_new": (None, (_P, _N, _P)),

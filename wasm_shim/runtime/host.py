@@ -7,13 +7,14 @@ forked later would hand out the same "secure" bytes. Nothing compiles, and nothi
 import ctypes
 import os
 from ctypes import byref, c_void_p
-from typing import Any
+from typing import Any, NamedTuple
 
 from wasm_shim.errors import Unavailable
-from wasm_shim.runtime.binding import FUNC_CALLBACK, Library, WasmtimeFailure, library_path
-from wasm_shim.runtime.cache import Compiled
+from wasm_shim.kernel.machine import Machine
+from wasm_shim.kernel.routine import ZERO, Address, Routine, address_of
+from wasm_shim.runtime.binding import Library, WasmtimeFailure, library_path
 from wasm_shim.runtime.engine import engine_id
-from wasm_shim.runtime.program import CORE, Program
+from wasm_shim.runtime.program import CORE
 
 _I32 = 0  # WASM_I32 of wasm_valkind_t
 
@@ -21,30 +22,28 @@ _I32 = 0  # WASM_I32 of wasm_valkind_t
 class Host:
     """An engine that can load and run precompiled programs; shared by all forked guests."""
 
-    def __init__(self) -> None:
+    def __init__(self, machine: Machine) -> None:
         """Load libwasmtime; raises Unimplemented on machines it cannot serve, OSError."""
         # One worker for a guest's async I/O instead of one per CPU; read when the first WASI call starts it.
         os.environ["TOKIO_WORKER_THREADS"] = "1"
         self.library = library = Library(library_path())
         self.engine_id = engine_id()
         self.engine = library.wasm_engine_new()
-        self.exit_code = -1  # of a core module's proc_exit, which comes back as a trap
-        self.core_linker = self._make_core_linker()
+        self.core_linker = self._make_core_linker(machine)
         self.component_linker = library.wasmtime_component_linker_new(self.engine)
         library.check(library.wasmtime_component_linker_add_wasip2(self.component_linker))
         library.check(library.wasmtime_component_linker_add_wasi_http(self.component_linker))
 
-    def _make_core_linker(self) -> int:
+    def _make_core_linker(self, machine: Machine) -> int:
         library = self.library
         linker: int = library.wasmtime_linker_new(self.engine)
         library.check(library.wasmtime_linker_define_wasi(linker))
-        # The library's own proc_exit refuses codes above 125; ours notes any code and unwinds by a trap.
+        # The library's own proc_exit refuses codes above 125; ours ends the process at once.
         library.wasmtime_linker_allow_shadowing(linker, True)
-        self._proc_exit = FUNC_CALLBACK(self._on_proc_exit)
         module, name = b"wasi_snapshot_preview1", b"proc_exit"
         library.check(
             library.wasmtime_linker_define_func(
-                linker, module, len(module), name, len(name), self._i32_to_nothing(), self._proc_exit, None, None
+                linker, module, len(module), name, len(name), self._i32_to_nothing(), machine.leave, None, None
             )
         )
         return linker
@@ -57,44 +56,33 @@ class Host:
         kind: int = library.wasm_functype_new(parameters, results)
         return kind
 
-    def _on_proc_exit(self, _env: Any, _caller: Any, arguments: int, *_rest: Any) -> int:
-        self.exit_code = ctypes.c_uint32.from_address(arguments + 8).value & 0xFF
-        trap: int = self.library.wasmtime_trap_new(b"exit", 4)
-        return trap
-
-    def load(self, compiled: Compiled) -> "Loaded":
+    def load(self, path: str, kind: str) -> int:
         """Map a program's native code; raises Unavailable when the file is damaged or gone."""
-        library, pointer = self.library, c_void_p()
-        core = compiled.program.kind == CORE
-        deserialize = (
-            library.wasmtime_module_deserialize_file if core else library.wasmtime_component_deserialize_file
-        )
+        pointer = c_void_p()
         try:
-            library.check(deserialize(self.engine, os.fsencode(compiled.path), byref(pointer)))
+            self.library.check(self._deserialize(kind)(self.engine, os.fsencode(path), byref(pointer)))
         except WasmtimeFailure as error:
-            message = f"cannot load {compiled.path}: {' '.join(str(error).split())}; remove it and run again"
+            message = f"cannot load {path}: {' '.join(str(error).split())}; remove it and run again"
             raise Unavailable(message) from error
-        return Loaded(compiled.program, pointer.value or 0, _descriptors_of(compiled.path))
+        return pointer.value or 0
+
+    def write_load(self, routine: Routine, path: str, kind: str) -> Address:
+        """The same, written down for another process; where it leaves the pointer."""
+        pointer = routine.cell()
+        routine.call(address_of(self._deserialize(kind)), self.engine, os.fsencode(path), pointer, check=ZERO)
+        return pointer
+
+    def _deserialize(self, kind: str) -> Any:
+        library = self.library
+        return library.wasmtime_module_deserialize_file if kind == CORE else library.wasmtime_component_deserialize_file
 
 
-def _descriptors_of(path: str) -> tuple[int, ...]:
-    """The open descriptors of this process that are the file."""
-    wanted, found = os.stat(path), []
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            if os.path.samestat(os.fstat(int(name)), wanted):
-                found.append(int(name))
-        except OSError:  # the listing's own descriptor
-            continue
-    return tuple(found)
+class Loaded(NamedTuple):
+    """A program whose code is mapped into a nursery, and into the guests that it forks.
 
+    `pointer` is a wasmtime_module_t or wasmtime_component_t, by the program's kind. `descriptors` must stay open in
+    a guest: wasmtime maps its memory from them.
+    """
 
-class Loaded:
-    """A program whose code is mapped into this process, and into those that it forks."""
-
-    def __init__(self, program: Program, pointer: int, descriptors: tuple[int, ...]) -> None:
-        """`pointer` is a wasmtime_module_t or wasmtime_component_t, by the program's kind.
-
-        `descriptors` must stay open in a forked child: wasmtime maps the guest's memory from them.
-        """
-        self.program, self.pointer, self.descriptors = program, pointer, descriptors
+    pointer: int
+    descriptors: tuple[int, ...]

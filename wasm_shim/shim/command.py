@@ -8,7 +8,8 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-from wasm_shim.container.process import Forge
+from wasm_shim.container.cradle import Cradle
+from wasm_shim.container.forge import Forge
 from wasm_shim.errors import InvalidArgument, Unimplemented
 from wasm_shim.kernel.calls import close_descriptors_except, peer_of
 from wasm_shim.paths import ShimPaths, open_private, remove_file, shim_paths
@@ -61,7 +62,7 @@ def _start(
     form = Form.RESULT if params is not None else form_for(command.publish_binary, paths.root)
     listener = _claim(paths, path, bundle, connection, encode_output(encode_result(form, path)))
     if listener is not None:
-        _settle(connection, {listener.fileno()})
+        _settle(connection, listener, forge.cradle)
         reached("shim.answered")
         serve_pod(forge, listener, _pod(command, params, request, paths, path, bundle))
 
@@ -112,24 +113,29 @@ def _write_address(bundle: str, text: str) -> None:
         raise
 
 
-def _settle(connection: socket.socket, keep: set[int]) -> None:
+def _settle(connection: socket.socket, listener: socket.socket, cradle: Cradle) -> None:
     """End what still ties us to the client: a score for the out-of-memory killer beside its, and no descriptors.
+
+    The nursery that was born with us gets the same limit and score.
 
     Session, working directory and environment are the zygote's, reset when it started and after the fork.
     """
+    ours = [os.getpid(), *([cradle.pid] if cradle.pid else [])]
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a pod may have many containers, with nine each
+    for pid in ours:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))  # a pod may have many containers, with nine each
     os.umask(0o022)  # the zygote's is closer; from now on files are made for others, such as logs
-    pid, _ = peer_of(connection)
+    client, _ = peer_of(connection)
     try:
-        with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
+        with open(f"/proc/{client}/oom_score_adj", encoding="ascii") as file:
             score = int(file.read())  # inherited from containerd, which is to live longer than its shims
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(str(min(score + 1, _HIGHEST_SCORE)))
+        for pid in ours:
+            with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+                file.write(str(min(score + 1, _HIGHEST_SCORE)))
     except OSError:
         pass  # the client has its answer and may have gone; or we may not lower ours (proc(5), CAP_SYS_RESOURCE)
     connection.close()
-    close_descriptors_except(keep)
+    close_descriptors_except({listener.fileno(), cradle.socket} - {-1})
 
 
 def _pod(  # noqa: PLR0913 - all that is known at the start

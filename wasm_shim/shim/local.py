@@ -3,7 +3,7 @@
 import socket
 import sys
 
-from wasm_shim.container.process import Forge
+from wasm_shim.container.forge import Forge
 from wasm_shim.container.runner import GuestRunner
 from wasm_shim.eventloop import EventLoop
 from wasm_shim.records import Record, record_of
@@ -56,7 +56,7 @@ class LocalPod:
         self._manager.kill_all(self._abandon)
 
     def _abandon(self) -> None:
-        self._runner.cancel()
+        self._runner.close()
         self._record().finish(remove=self._request.remove)
         self._loop.stop()
 

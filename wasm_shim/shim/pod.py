@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from wasm_shim.container.process import Forge
+from wasm_shim.container.forge import Forge
 from wasm_shim.container.runner import GuestRunner
 from wasm_shim.eventloop import EventLoop, Timer
 from wasm_shim.log import Log
@@ -51,7 +51,7 @@ def serve_pod(forge: Forge, listener: socket.socket, pod: ContainerdPod) -> None
         receipt.note(event)
 
     def leave() -> None:
-        runner.cancel()
+        runner.close()
         receipt.write()
 
     manager = TaskManager(runner, observe)

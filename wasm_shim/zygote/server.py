@@ -2,28 +2,28 @@
 
 It never compiles and never runs a guest (either would leave threads, and a forked child of a process with
 threads hangs), keeps no state of pods, and leaves when it has been idle. A page that it writes after a fork
-becomes that child's alone, for each child: so it is a plain loop that serves one request after the other and
-does next to nothing. Started by `zygote.client` with /dev/null as 0 and 1, descriptor 2 a pipe that tells its
+becomes that child's alone, for each child: so it waits and forks without a line of Python, and the child reads its
+request itself. Started by `zygote.client` with /dev/null as 0 and 1, descriptor 2 a pipe that tells its
 starter of a failure, and descriptor 3 the listening socket.
 """
 
+import ctypes
 import errno
 import gc
 import os
 import select
 import signal
 import socket
+import struct
 import sys
-import time
 from typing import Final
 
-from wasm_shim.container.process import Forge, make_forge
-from wasm_shim.errors import InvalidArgument, WasmShimError
-from wasm_shim.kernel.calls import peer_of
-from wasm_shim.runtime.host import Host
+from wasm_shim.container.forge import Forge, make_forge
+from wasm_shim.errors import WasmShimError
+from wasm_shim.kernel.hold import reached_here
+from wasm_shim.kernel.routine import NOT_NEGATIVE, Label, Routine, exactly, function
 from wasm_shim.shim.server import serve
-from wasm_shim.spawn import encode_answer, request_size
-from wasm_shim.steps import reached
+from wasm_shim.spawn import encode_answer
 from wasm_shim.zygote.immortal import immortalise
 from wasm_shim.zygote.lock import StartLock
 from wasm_shim.zygote.stamp import packages_stamp
@@ -31,17 +31,16 @@ from wasm_shim.zygote.stamp import packages_stamp
 LISTENER: Final = 3
 _IDLE_SECONDS: Final = 600.0
 _LEAST_IDLE: Final = 0.1  # 0 would mean not to wait at all
-_PATIENCE: Final = 1.0  # seconds that a client may take for its request, as others wait behind it
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_MADV_DONTNEED: Final = 4
 _PAUSE: Final = 0.1  # seconds until the next try to accept, when something is exhausted
-_MAX_DESCRIPTORS: Final = 4
 
 
 def main() -> None:
     """Serve until idle. Argument: the path of the socket."""
     try:
         idle = max(float(os.environ.get("WASM_SHIM_ZYGOTE_IDLE") or _IDLE_SECONDS), _LEAST_IDLE)
-        forge = make_forge(Host())
+        forge = make_forge()
     except ValueError:
         sys.stderr.write("WASM_SHIM_ZYGOTE_IDLE is no number; set it to seconds\n")
         sys.exit(1)
@@ -57,8 +56,25 @@ def main() -> None:
     gc.collect()
     immortalise()
     gc.freeze()  # what is loaded now is shared by all pods: the collector must not touch it
+    _give_back()
     zygote.run()
     os._exit(0)  # immortal objects are not for Python's way of ending
+
+
+def _give_back() -> None:
+    """Return memory that only the beginning of this process needed.
+
+    Free pages of the allocator, and pages of machine code, which come back from their files when they are wanted
+    (malloc_trim(3), madvise(2)).
+    """
+    libc = ctypes.CDLL(None)
+    libc.malloc_trim(ctypes.c_size_t(0))
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
+        rows = [line.split(maxsplit=5) for line in file]
+    for row in rows:
+        if row[1] == "r-xp" and len(row) > 5 and row[5].startswith("/"):
+            begin, end = (int(place, 16) for place in row[0].split("-"))
+            libc.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _MADV_DONTNEED)
 
 
 class Zygote:
@@ -68,43 +84,44 @@ class Zygote:
         """`idle` is in seconds."""
         self._path, self._listener, self._forge = path, listener, forge
         self._socket, self._stamp = os.stat(path), packages_stamp()
-        listener.settimeout(idle)
+        self._write(round(idle * 1000))
 
     def run(self) -> None:
         """Fork pod shims until nobody has asked for a while and none is left."""
         while True:
-            try:
-                connection, _ = self._listener.accept()
-            except TimeoutError:
+            stopped = self._forge.machine.carry_out(self._base)
+            error = ctypes.get_errno()
+            if not stopped:
+                connection = socket.socket(fileno=self._accepted.read(self._base))
+                serve(self._forge, connection, self._is_stale)
+            elif stopped == self._waited.step_at(self._base):
                 if not _has_children() and self._leave():
                     return
-                continue
-            except OSError as error:  # the client has gone already, or no descriptors are left: it waits
-                if error.errno in _EXHAUSTED:
-                    select.select([], [], [], _PAUSE)
-                continue
-            self._serve(connection)
+            elif stopped == self._forked.step_at(self._base):
+                _refuse(socket.socket(fileno=self._accepted.read(self._base)), os.strerror(error))
+            elif error in _EXHAUSTED:  # no descriptors are left: the client waits
+                select.select([], [], [], _PAUSE)
 
-    def _serve(self, connection: socket.socket) -> None:
-        descriptors: list[int] = []
-        with connection:
-            try:
-                request = _receive(connection, descriptors)
-                if request is not None:
-                    self._fork(request, connection, descriptors)
-            except (WasmShimError, OSError) as error:
-                _refuse(connection, str(error))
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-    def _fork(self, request: bytes, connection: socket.socket, descriptors: list[int]) -> None:
-        """Fork a child, which reads the request and answers on the connection itself; raises OSError."""
-        if len(os.listdir("/proc/self/task")) != 1:
-            os.abort()  # a thread has crept in: every child would hang
-        connection.settimeout(None)
-        if os.fork() == 0:
-            serve(self._forge, request, connection, descriptors, self._is_stale)
-        reached("zygote.forked")
+    def _write(self, idle: int) -> None:
+        """Accept and fork, in a loop that only a child, an idle time in milliseconds and an error leave."""
+        routine = Routine()
+        polled = routine.data(struct.pack("ihh", self._listener.fileno(), select.POLLIN, 0))
+        again = routine.here()
+        self._waited = routine.call(function("poll"), polled, 1, idle, check=exactly(1))
+        accept = self._listener.fileno(), None, None, socket.SOCK_CLOEXEC
+        self._accepted = routine.call(function("accept4"), *accept, check=NOT_NEGATIVE)
+        parent = Label()
+        forked = routine.call(function("fork"), check=exactly(0), otherwise=parent)
+        # Its nursery, while it is as the zygote is; a failure shows when that is wanted.
+        routine.call(self._forge.machine.run, self._forge.cradle.base)
+        routine.end()
+        routine.place(parent)
+        # Copying nothing returns where to: that is the pid, or -1.
+        self._forked = routine.call(function("memcpy"), forked, 0, 0, check=NOT_NEGATIVE)
+        routine.call(function("close"), self._accepted)
+        reached_here(routine, "zygote.forked")
+        routine.jump(again)
+        self._base = routine.lay_down()
 
     def _is_stale(self) -> bool:
         return packages_stamp() != self._stamp
@@ -129,30 +146,12 @@ class Zygote:
             return False
 
 
-def _receive(connection: socket.socket, descriptors: list[int]) -> bytes | None:
-    """A whole request, None when the client has gone; its descriptors are added to the list.
-
-    Raises InvalidArgument for one too long and for another user, OSError for one who is too slow.
-    """
-    _, uid = peer_of(connection)
-    if uid not in (0, os.geteuid()):
-        raise InvalidArgument(f"user {uid} may not use the processes of user {os.geteuid()}")
-    data, deadline = b"", time.monotonic() + _PATIENCE
-    while not (size := request_size(data)) or len(data) < size:
-        connection.settimeout(max(deadline - time.monotonic(), 0.001))  # 0 would mean not to wait at all
-        part, received, _, _ = socket.recv_fds(connection, 64 << 10, _MAX_DESCRIPTORS)
-        descriptors += received
-        if not part:
-            return None
-        data += part
-    return data[:size]
-
-
 def _refuse(connection: socket.socket, reason: str) -> None:
-    try:
-        connection.send(encode_answer("", reason))
-    except OSError:
-        return  # it has gone: nobody to tell
+    with connection:
+        try:
+            connection.send(encode_answer("", reason))
+        except OSError:
+            return  # it has gone: nobody to tell
 
 
 def _has_children() -> bool:
