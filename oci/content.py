@@ -1,0 +1,90 @@
+"""Stores of content: what one must offer to be copied from or to, and reading that trusts nothing.
+
+A source hands out bytes as they come. Whoever uses them checks them: `verified` for streams, `read_all` for what is
+small. A target checks all that it takes, so that nothing is ever in it under a wrong digest.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Protocol
+
+from oci.descriptor import Descriptor
+from oci.digest import Verifier
+from oci.errors import InvalidContent
+
+__all__ = ["CHUNK", "Content", "Source", "Target", "close", "read_all", "verified"]
+
+CHUNK: Final = 1 << 20  # bytes; no store hands out longer pieces
+
+
+class Source(Protocol):
+    """What can be copied from. Every method may raise Unavailable or StorageError; any thread may call it."""
+
+    def resolve(self, name: str) -> Descriptor:
+        """What a tag or the text of a digest names, a manifest or an index. Raises NotFound."""
+
+    def read(self, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:
+        """The bytes from an offset on, in pieces of at most CHUNK, not verified. Raises NotFound.
+
+        The iterator may raise later: Unavailable when it makes sense to read on from the offset reached.
+        """
+
+
+class Target(Source, Protocol):
+    """What can be copied to."""
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether this content is here, whole."""
+
+    def write(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
+        """Take content in, unless it is here. Raises InvalidContent when it is not what the descriptor says.
+
+        Other readers see all of it or nothing. What a manifest names must be here before it. Chunks that are a
+        `Content` can be iterated again, and from an offset.
+        """
+
+    def tag(self, name: str, descriptor: Descriptor) -> None:
+        """Let a name lead to a manifest or an index that is here, whatever it led to before. Raises NotFound."""
+
+    def mount(self, descriptor: Descriptor, source: Source) -> bool:
+        """Take content over from a source without its bytes passing through here; False where that cannot be."""
+
+
+class Content(Iterable[bytes]):
+    """The bytes of one descriptor, which can be had again and from any offset."""
+
+    def __init__(self, read: Callable[[int], Iterator[bytes]]) -> None:
+        self._read = read
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._read(0)
+
+    def since(self, offset: int) -> Iterator[bytes]:
+        """The bytes from an offset on: for a target that holds those before."""
+        return self._read(offset)
+
+
+def verified(chunks: Iterable[bytes], descriptor: Descriptor) -> Iterator[bytes]:
+    """The same chunks, unless there are too many bytes, too few or other ones: then InvalidContent, at the latest
+    in place of the end."""
+    verifier = Verifier(descriptor.digest, descriptor.size)
+    try:
+        for chunk in chunks:
+            verifier.update(chunk)
+            yield chunk
+    finally:
+        close(chunks)
+    verifier.finish()
+
+
+def read_all(source: Source, descriptor: Descriptor, limit: int) -> bytes:
+    """All bytes of something small, verified. Raises InvalidContent for more than the limit, unread."""
+    if descriptor.size > limit:
+        raise InvalidContent(f"{descriptor.digest} has {descriptor.size} bytes; more than {limit} are not read here")
+    return b"".join(verified(source.read(descriptor), descriptor))
+
+
+def close(chunks: Iterable[bytes]) -> None:
+    """Let go of what a stream holds (a file, a connection) now, if it is one."""
+    closing = getattr(chunks, "close", None)
+    if closing is not None:
+        closing()
