@@ -50,7 +50,7 @@ class Descriptor:
     media_type: str
     digest: Digest
     size: int
-    annotations: Mapping[str, str] = field(default=NO_ANNOTATIONS, hash=False)
+    annotations: Mapping[str, str] = field(default_factory=lambda: NO_ANNOTATIONS, hash=False)
     platform: Platform | None = None
     artifact_type: str = ""
 
