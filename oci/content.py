@@ -5,6 +5,7 @@ small. A target checks all that it takes, so that nothing is ever in it under a 
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from oci.descriptor import Descriptor
@@ -38,12 +39,18 @@ class Target(Source, Protocol):
     def write(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
         """Take content in, unless it is here. Raises InvalidContent when it is not what the descriptor says.
 
-        Other readers see all of it or nothing. What a manifest names must be here before it. Chunks that are a
-        `Content` can be iterated again, and from an offset.
+        Other readers see all of it or nothing. What a manifest names must be here before it, else NotFound. Chunks
+        that are a `Content` can be iterated again, and from an offset.
         """
 
+    def writing(self) -> AbstractContextManager[object]:
+        """Held from the first `has` or `write` to the tag: what this writer relies on is not collected meanwhile."""
+
     def tag(self, name: str, descriptor: Descriptor) -> None:
-        """Let a name lead to a manifest or an index that is here, whatever it led to before. Raises NotFound."""
+        """Let a name lead to a manifest or an index that is here, whatever it led to before. Raises NotFound.
+
+        Content without a name is tagged with its own digest. Raises InvalidReference for a name that cannot be one.
+        """
 
     def mount(self, descriptor: Descriptor, source: Source) -> bool:
         """Take content over from a source without its bytes passing through here; False where that cannot be."""
