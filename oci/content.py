@@ -6,15 +6,18 @@ small. A target checks all that it takes, so that nothing is ever in it under a 
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from oci.descriptor import Descriptor
-from oci.digest import Verifier
-from oci.errors import InvalidContent
+from oci.digest import Digest, Verifier
+from oci.errors import InvalidContent, InvalidReference, shown
 
-__all__ = ["CHUNK", "Content", "Source", "Target", "close", "read_all", "verified"]
+__all__ = ["CHUNK", "Content", "Removed", "Source", "Store", "Target", "check_name", "close", "read_all", "verified"]
 
 CHUNK: Final = 1 << 20  # bytes; no store hands out longer pieces
+
+_MAX_NAME: Final = 1024  # characters
+_DIGESTS: Final = ("sha256:", "sha512:")
 
 
 class Source(Protocol):
@@ -56,6 +59,26 @@ class Target(Source, Protocol):
         """Take content over from a source without its bytes passing through here; False where that cannot be."""
 
 
+class Removed(NamedTuple):
+    """A blob that is gone, and the bytes that it took."""
+
+    digest: Digest
+    size: int
+
+
+class Store(Target, Protocol):
+    """A target on this machine. It keeps manifests and blobs alike, whatever media type they come under."""
+
+    def tags(self) -> list[tuple[str, Descriptor]]:
+        """All names, sorted, with what they lead to; content without a name stands under the text of its digest."""
+
+    def untag(self, name: str) -> None:
+        """Forget a name. Raises NotFound."""
+
+    def collect(self) -> list[Removed]:
+        """Remove what no name leads to and no writer at work relies on."""
+
+
 class Content(Iterable[bytes]):
     """The bytes of one descriptor, which can be had again and from any offset."""
 
@@ -88,6 +111,15 @@ def read_all(source: Source, descriptor: Descriptor, limit: int) -> bytes:
     if descriptor.size > limit:
         raise InvalidContent(f"{descriptor.digest} has {descriptor.size} bytes; more than {limit} are not read here")
     return b"".join(verified(source.read(descriptor), descriptor))
+
+
+def check_name(name: str, descriptor: Descriptor) -> None:
+    """Raises InvalidReference for a name that content cannot get: another digest, or what no line of text can hold."""
+    digest = str(descriptor.digest)
+    if not name.isprintable() or not 0 < len(name) <= _MAX_NAME:
+        raise InvalidReference(f"{shown(name)} cannot be a name; write one such as ghcr.io/owner/name:tag")
+    if name != digest and name.startswith(_DIGESTS):
+        raise InvalidReference(f"{shown(name)} cannot be a name of {digest}; it looks like another digest")
 
 
 def close(chunks: Iterable[bytes]) -> None:
