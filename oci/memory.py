@@ -70,11 +70,16 @@ class MemoryStore:
         if not self.has(descriptor):
             raise NotFound(f"{descriptor.digest} is not in this store; write it before it gets a name")
         with self._lock:
-            self._names[name] = descriptor
+            self._names[name] = Descriptor(descriptor.media_type, descriptor.digest, descriptor.size)
 
     def mount(self, descriptor: Descriptor, source: Source) -> bool:
         """Never: memory shares nothing with other stores."""
         return False
+
+    def blobs(self) -> dict[Digest, bytes]:
+        """All content."""
+        with self._lock:
+            return dict(self._blobs)
 
     def tags(self) -> list[tuple[str, Descriptor]]:
         """All names, sorted, and what they lead to."""
