@@ -70,8 +70,7 @@ def parse_manifest(raw: bytes, media_type: str = "") -> Manifest | Index:
 
     Raises InvalidContent for what is malformed, too large or ambiguous, UnsupportedArtifact for kinds of the past.
     """
-    if len(raw) > MAX_MANIFEST:
-        raise InvalidContent(f"a manifest of {len(raw)} bytes; more than {MAX_MANIFEST} are not read")
+    _check_size(raw)
     document = parse_object(raw, "the manifest")
     own_type = text(document.get("mediaType"), "the manifest's mediaType")
     if own_type and media_type and own_type != media_type:
@@ -91,7 +90,7 @@ def new_manifest(
     artifact_type: str = "",
     subject: Descriptor | None = None,
 ) -> Manifest:
-    """An OCI image manifest; the same input gives the same bytes."""
+    """An OCI image manifest; the same input gives the same bytes. Raises InvalidContent where it gets too large."""
     document: Json = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
@@ -109,7 +108,7 @@ def new_index(
     artifact_type: str = "",
     subject: Descriptor | None = None,
 ) -> Index:
-    """An OCI image index; the same input gives the same bytes."""
+    """An OCI image index; the same input gives the same bytes. Raises InvalidContent where it gets too large."""
     document: Json = {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
@@ -127,7 +126,9 @@ def _completed(document: Json, annotations: Mapping[str, str], artifact_type: st
         document["artifactType"] = artifact_type
     if subject is not None:
         document["subject"] = subject.to_json()
-    return encode(document)
+    raw = encode(document)
+    _check_size(raw)
+    return raw
 
 
 def _manifest(raw: bytes, kind: str, document: Json) -> Manifest:
@@ -155,6 +156,11 @@ def _common(document: Json) -> tuple[Mapping[str, str], str, Descriptor | None]:
     )
 
 
+def _check_size(raw: bytes) -> None:
+    if len(raw) > MAX_MANIFEST:
+        raise InvalidContent(f"a manifest of {len(raw)} bytes; more than {MAX_MANIFEST} are not read")
+
+
 def _guessed(document: Json) -> str:
     """The type of a manifest that nobody names: OCI leaves that open, Docker's schema 2 does not."""
     return OCI_INDEX if "manifests" in document else OCI_MANIFEST
@@ -163,7 +169,7 @@ def _guessed(document: Json) -> str:
 def _check(document: Json, kind: str) -> None:
     """Refuse what we do not read, and what could be read as manifest and index both (CVE-2021-41190)."""
     version = document.get("schemaVersion")
-    if kind in DOCKER_SCHEMA_1 or version == 1:
+    if kind in DOCKER_SCHEMA_1 or (type(version) is int and version == 1):
         raise UnsupportedArtifact("a Docker manifest of schema 1, which no current tool makes; push the image anew")
     if kind == OCI_ARTIFACT_MANIFEST:
         raise UnsupportedArtifact("an OCI artifact manifest, a form that was withdrawn; push it as an image manifest")

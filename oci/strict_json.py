@@ -31,8 +31,12 @@ def parse_object(raw: bytes, what: str) -> Json:
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
-    """The one spelling that we give a document: sorted names, no blanks, UTF-8."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    """The one spelling that we give a document: sorted names, no blanks, UTF-8. Raises InvalidContent."""
+    spelled = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    try:
+        return spelled.encode()
+    except UnicodeEncodeError:
+        raise InvalidContent("text that is no proper Unicode cannot be written; mend names and annotations") from None
 
 
 def text(value: object, what: str) -> str:
