@@ -107,7 +107,7 @@ class Layout:
             chunks = [checked_parent(self, descriptor, chunks)]
         blob, partial = self.blob(descriptor.digest), self._partial / str(descriptor.digest)
         with refusals(self.path):
-            blob.parent.mkdir(_MODE, parents=True, exist_ok=True)
+            _directories(blob.parent.parent, blob.parent)
             self._partial.mkdir(_PRIVATE, exist_ok=True)
         receive(partial, blob, descriptor, chunks, lambda: self.has(descriptor))
 
@@ -210,10 +210,16 @@ def _make(directory: Path) -> None:
         raise StorageError(f"{directory} is no OCI layout and holds {shown(min(others))}; choose an empty directory")
     with locked(directory / ".lock"):
         (directory / ".partial").mkdir(_PRIVATE, exist_ok=True)
-        (directory / "blobs" / "sha256").mkdir(_MODE, parents=True, exist_ok=True)
+        _directories(directory / "blobs", directory / "blobs" / "sha256")
         for name, document in (("index.json", LayoutIndex.empty().document), (_MARK, {"imageLayoutVersion": _VERSION})):
             if not (directory / name).exists():
                 replace(directory / name, encode(document), directory / ".partial" / name)
+
+
+def _directories(*paths: Path) -> None:
+    """Make them, each with a mode that the umask cannot widen."""
+    for path in paths:
+        path.mkdir(_MODE, exist_ok=True)
 
 
 def _small(path: Path, limit: int) -> bytes:
