@@ -20,6 +20,15 @@ from hypothesis import configuration, settings
 
 from tests.containerd.fixtures import containerd, containerd_release, containerds, native  # noqa: F401 - for pytest
 from tests.guests.build import build
+from tests.registry.fixtures import (  # noqa: F401 - for pytest
+    password_registry,
+    plain_registry,
+    registry_program,
+    own_authority,
+    own_certificate,
+    tls_registry,
+    token_registry,
+)
 from tests.report import write_skips
 
 ROOT = Path(__file__).resolve().parent.parent

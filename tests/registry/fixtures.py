@@ -1,0 +1,85 @@
+"""Fixtures with real registries; tests/conftest.py imports them for all tests.
+
+def test_something(plain_registry: RegistryServer) -> None:   # the session's one, so every test takes its own name
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.registry import programs
+from tests.registry.certificates import Certificate, authority, issue
+from tests.registry.server import RegistryServer, htpasswd
+from tests.registry.token_server import TokenServer
+
+
+@pytest.fixture(scope="session")
+def registry_program(request: pytest.FixtureRequest) -> Path:
+    """docker-registry; skips where it cannot be had."""
+    try:
+        return programs.program(programs.find("docker-registry", request.config.rootpath / ".build"), "docker-registry")
+    except programs.PeerMissing as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def own_authority(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """An authority that nobody trusts by itself."""
+    return authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def own_certificate(own_authority: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """Its certificate for localhost and 127.0.0.1."""
+    return issue(own_authority, tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="session")
+def plain_registry(registry_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    """Plain HTTP, open to everybody."""
+    with RegistryServer(registry_program, tmp_path_factory.mktemp("plain-registry")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def password_registry(registry_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    """Plain HTTP, with one user: server.USER and server.PASSWORD."""
+    directory = tmp_path_factory.mktemp("password-registry")
+    with RegistryServer(registry_program, directory, auth=htpasswd(directory)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tls_registry(
+    registry_program: Path, own_certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RegistryServer]:
+    """HTTPS, open to everybody who trusts `own_authority`."""
+    with RegistryServer(registry_program, tmp_path_factory.mktemp("tls-registry"), tls=own_certificate) as server:
+        yield server
+
+
+class TokenRegistry(NamedTuple):
+    """A registry and the place of its tokens."""
+
+    server: RegistryServer
+    tokens: TokenServer
+
+    @property
+    def host(self) -> str:
+        """The registry's name in references."""
+        return self.server.host
+
+
+@pytest.fixture
+def token_registry(
+    registry_program: Path, own_authority: Certificate, own_certificate: Certificate, tmp_path: Path
+) -> Iterator[TokenRegistry]:
+    """Plain HTTP, with tokens; one for each test, which looks at the tokens that were given."""
+    tokens = TokenServer(own_certificate)
+    with (
+        tokens.server,
+        RegistryServer(registry_program, tmp_path, auth=tokens.auth(own_authority.certificate)) as server,
+    ):
+        yield TokenRegistry(server, tokens)
