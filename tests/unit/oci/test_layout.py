@@ -8,13 +8,10 @@ from typing import Any
 
 import pytest
 
-from oci.content import Content
-from oci.descriptor import Descriptor
-from oci.errors import InvalidContent, NotFound, StorageError, Unavailable, UnsupportedArtifact
+from oci.errors import InvalidContent, NotFound, StorageError, UnsupportedArtifact
 from oci.layout import Layout
 from oci.manifest import Manifest
-from oci.media_types import WASM_LAYER
-from tests.contracts.stores import ABSENT, LONG, StoreContract, breaking, contents, put, put_artifact
+from tests.contracts.stores import ABSENT, StoreContract, contents, put, put_artifact
 
 
 class TestLayout(StoreContract):
@@ -32,11 +29,6 @@ def layout(tmp_path: Path) -> Layout:
 def mode(path: Path) -> int:
     """The permissions of a file."""
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def partials(layout: Layout) -> list[str]:
-    """What lies there unfinished."""
-    return sorted(path.name for path in (layout.path / ".partial").iterdir())
 
 
 def files(directory: Path) -> set[str]:
@@ -63,7 +55,7 @@ def test_is_made_as_the_specification_says(layout: Layout) -> None:
         ],
     }
     assert layout.blob(manifest.descriptor.digest).read_bytes() == manifest.raw
-    assert partials(layout) == []
+    assert list((layout.path / ".partial").iterdir()) == []
 
 
 def test_others_may_read_it_whatever_the_umask(tmp_path: Path) -> None:
@@ -250,66 +242,3 @@ def test_foreign_files_are_not_collected(layout: Layout) -> None:
     put(layout, b"loose")
     assert len(layout.collect()) == 1
     assert path.exists()
-
-
-# Partial files
-
-
-def test_a_beginning_is_kept_and_read_on_from(layout: Layout) -> None:
-    descriptor = Descriptor.of(WASM_LAYER, LONG)
-    with pytest.raises(Unavailable):
-        layout.write(descriptor, Content(lambda offset: breaking(LONG, 1000)))
-    assert partials(layout) == [str(descriptor.digest)]
-    offsets = []
-
-    def rest(offset: int) -> Any:
-        offsets.append(offset)
-        return iter([LONG[offset:]])
-
-    layout.write(descriptor, Content(rest))
-    assert offsets == [1000]
-    assert partials(layout) == []
-    assert contents(layout, descriptor) == LONG
-
-
-@pytest.mark.parametrize(
-    ("beginning", "offsets"),
-    [
-        (b"", [0]),
-        (LONG[:10], [10]),
-        (b"x" * 10, [10, 0]),  # damaged: noticed at the end
-        (LONG, []),  # killed before it was renamed
-        (b"x" * len(LONG), [0]),
-        (LONG + b"x", [0]),
-    ],
-    ids=["empty", "right", "damaged", "whole", "whole, damaged", "too long"],
-)
-def test_any_beginning_is_taken_up(layout: Layout, beginning: bytes, offsets: list[int]) -> None:
-    descriptor = Descriptor.of(WASM_LAYER, LONG)
-    (layout.path / ".partial" / str(descriptor.digest)).write_bytes(beginning)
-    asked = []
-
-    def rest(offset: int) -> Any:
-        asked.append(offset)
-        return iter([LONG[offset:]])
-
-    layout.write(descriptor, Content(rest))
-    assert asked == offsets
-    assert partials(layout) == []
-    assert contents(layout, descriptor) == LONG
-
-
-def test_without_the_means_to_read_on_a_beginning_is_not_kept(layout: Layout) -> None:
-    descriptor = Descriptor.of(WASM_LAYER, LONG)
-    (layout.path / ".partial" / str(descriptor.digest)).write_bytes(LONG[:10])
-    with pytest.raises(Unavailable):
-        layout.write(descriptor, breaking(LONG, 1000))
-    assert partials(layout) == []
-
-
-def test_collecting_removes_beginnings(layout: Layout) -> None:
-    (layout.path / ".partial" / str(ABSENT.digest)).write_bytes(b"nobody")
-    (layout.path / ".partial" / "index.json").write_bytes(b"{}")
-    (layout.path / ".partial" / "writer-dead").write_bytes(b"")
-    assert layout.collect() == []
-    assert partials(layout) == []
