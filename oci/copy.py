@@ -21,7 +21,7 @@ __all__ = ["Progress", "copy"]
 Progress: TypeAlias = Callable[[Descriptor, int, int], None]
 
 _MAX_DEPTH: Final = 8  # indexes in indexes
-_PAUSES: Final = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)  # seconds before reading on, while hardly anything comes
+_PAUSES: Final = (0.0, 0.1, 0.3, 1.0, 2.0)  # seconds before reading on, while hardly anything comes
 _GAIN: Final = 256 << 10  # bytes between two breaks that make a source worth unlimited patience
 
 
