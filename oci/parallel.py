@@ -23,9 +23,9 @@ def each(work: Callable[[Item], None], items: Iterable[Item], threads: int, stop
     todo = iter(list(items))  # its next() is atomic, so threads may share it
     outcomes: _Outcomes = SimpleQueue()
     workers = [Thread(target=_run, args=(work, todo, stop, outcomes), daemon=True) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
     try:
+        for worker in workers:
+            worker.start()
         error = next((outcome for _ in workers if (outcome := outcomes.get()) is not None), None)
     except BaseException:
         stop.set()
