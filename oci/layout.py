@@ -7,7 +7,7 @@
     .lock                    held alone to change index.json or to collect, together with others to look a blob up
 
 A writer that is killed frees its locks. What it leaves is taken up by the next writer of the same blob, or removed
-by `collect`. Blobs are not forced to the disk: after a power cut one may be damaged, which its next reader notices.
+by `collect`.
 """
 
 import os

@@ -69,8 +69,12 @@ def _fill(file: int, path: Path, descriptor: Descriptor, chunks: Iterable[bytes]
 
 
 def _publish(file: int, path: Path, blob: Path) -> None:
-    """Move a complete file to where readers look. Its time is now, so that collecting knows it as new."""
+    """Move a complete file to where readers look, once its bytes would outlive a power cut.
+
+    Its time is now, so that collecting knows it as new.
+    """
     with refusals(blob):
+        os.fsync(file)
         os.fchmod(file, _BLOB_MODE)
         os.utime(file)
         path.replace(blob)
