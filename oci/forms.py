@@ -12,8 +12,8 @@ from oci.manifest import Manifest
 from oci.media_types import DOCKER_LAYER, OCI_EMPTY, OCI_LAYER, WASM_CONFIG, WASM_LAYER
 
 __all__ = [
-    "RUNWASI_LAYER", "TITLE", "WASM_PLATFORMS", "Form", "form_of", "is_precompiled", "is_tar", "is_wasm", "raw_layers",
-    "tar_layers", "title_of",
+    "RUNWASI_LAYER", "TITLE", "WASM_PLATFORMS", "Form", "form_of", "is_empty", "is_precompiled", "is_tar", "is_wasm",
+    "raw_layers", "tar_layers", "title_of",
 ]  # fmt: skip
 
 TITLE: Final = "org.opencontainers.image.title"
@@ -41,7 +41,7 @@ class Form(Enum):
     IMAGE = "image with the program in its root file system"
     CRUN = "image with crun's Wasm annotation"
     ISTIO = "Istio Wasm artifact"
-    ISTIO_COMPAT = "image with a plugin.wasm for Istio or Envoy Gateway"
+    ISTIO_COMPAT = "image that names no program; with a plugin.wasm it is for Istio or Envoy Gateway"
     HIGRESS = "Higress plugin"
     SPIN = "Spin application"
     WASM_TO_OCI = "wasm-to-oci artifact, as Kubewarden and cosign make it"
@@ -87,12 +87,12 @@ def _image_form(manifest: Manifest, config: ImageConfig) -> Form:
 
 def raw_layers(manifest: Manifest) -> tuple[Descriptor, ...]:
     """The layers that are a Wasm binary as it is."""
-    return tuple(layer for layer in manifest.layers if is_wasm(layer) or _is_file_of_oras(layer, manifest))
+    return tuple(layer for layer in manifest.layers if is_wasm(layer) or _is_wasm_by_name(layer, manifest))
 
 
 def tar_layers(manifest: Manifest) -> tuple[Descriptor, ...]:
     """The layers that make up a root file system."""
-    return tuple(layer for layer in manifest.layers if is_tar(layer) and not _is_file_of_oras(layer, manifest))
+    return tuple(layer for layer in manifest.layers if is_tar(layer) and not _is_wasm_by_name(layer, manifest))
 
 
 def is_wasm(layer: Descriptor) -> bool:
@@ -112,10 +112,10 @@ def is_tar(layer: Descriptor) -> bool:
     return layer.media_type.startswith(_TARS)
 
 
-def _is_file_of_oras(layer: Descriptor, manifest: Manifest) -> bool:
-    """A file pushed without a type: oras calls it a tar layer, and its title has the file's name."""
+def _is_wasm_by_name(layer: Descriptor, manifest: Manifest) -> bool:
+    """A file that was pushed under another type: oras calls one without a type a tar layer, and has its name."""
     named = title_of(layer).endswith(".wasm") and not layer.media_type.endswith(("+gzip", ".gzip", "+zstd"))
-    return named and layer.media_type.startswith(OCI_LAYER) and manifest.config.media_type not in IMAGE_CONFIGS
+    return named and not is_precompiled(layer) and manifest.config.media_type not in IMAGE_CONFIGS
 
 
 def title_of(layer: Descriptor) -> str:

@@ -42,7 +42,7 @@ class Pieces:
     """Bytes that come in pieces, taken in the sizes that one needs."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
+        self._chunks = filter(None, chunks)
         self._rest = memoryview(b"")
 
     def take(self, count: int) -> bytes:

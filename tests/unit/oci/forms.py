@@ -127,7 +127,7 @@ def higress(store: MemoryStore) -> Descriptor:
         layer("application/vnd.module.wasm.doc.v1+markdown", b"# Plugin\n", "README.md"),
         layer(TAR_GZIP, gzip.compress(archive(member("plugin.wasm", FILTER)), mtime=0), "plugin.tar.gz"),
     ]
-    return put(store, ("application/vnd.oci.image.config.v1+json", b"{}"), layers)
+    return put(store, (EMPTY, b"{}"), layers, artifact_type="application/vnd.unknown.artifact.v1")
 
 
 def spin(store: MemoryStore, *components: bytes) -> Descriptor:

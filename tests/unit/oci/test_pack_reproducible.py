@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import oci
 from oci.errors import UnsupportedArtifact
 from oci.pack import pack
 from oci.pack_options import EPOCH, ArtifactLayout, PackOptions, source_date
-from tests.conftest import ROOT, User
+from tests.conftest import User
+
+LIBRARY = str(Path(oci.__file__).parents[1])  # what is tested, wherever the packer is started
 
 SCRIPT = """
 import os, sys
@@ -26,7 +29,7 @@ for layout in ArtifactLayout:
 
 
 def digests(program: Path, *, cwd: Path, umask: int = 0o022, **environment: str) -> str:
-    everything = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]} | environment
+    everything = {"PYTHONPATH": LIBRARY, "PATH": os.environ["PATH"]} | environment
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT, program], cwd=cwd, env=everything, umask=umask, capture_output=True, text=True,
         check=True,
@@ -58,7 +61,7 @@ def test_the_user_does_not_matter(guest: Callable[[str], Path], ordinary_user: U
     theirs = copied(program, home / "programs")
     theirs.parent.chmod(0o755)
     theirs.chmod(0o644)
-    environment = ordinary_user.environment | {"PYTHONPATH": str(ROOT)}
+    environment = ordinary_user.environment | {"PYTHONPATH": LIBRARY}
     run = ordinary_user.run([sys.executable, "-c", SCRIPT, theirs], env=environment, check=True)
     assert run.stdout == digests(program, cwd=tmp_path)
 

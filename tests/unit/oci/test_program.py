@@ -59,6 +59,12 @@ def test_tells_what_to_start_it_with(store: MemoryStore) -> None:
     assert program.size == len(forms.rootfs())
 
 
+@pytest.mark.parametrize("media_type", ["application/octet-stream", "application/vnd.example.layer"])
+def test_a_file_pushed_under_any_type_is_told_by_its_name(store: MemoryStore, media_type: str) -> None:
+    layers = [layer("text/markdown", b"# App", "README.md"), layer(media_type, COMMAND, "app.wasm")]
+    assert find_program(store, put(store, (EMPTY, b"{}"), layers)).name == "app.wasm"
+
+
 def test_an_image_of_tar_and_wasm_layers_is_its_wasm(store: MemoryStore) -> None:
     layers = [layer(TAR, forms.rootfs("other.wasm")), layer(WASM, COMMAND, "app.wasm")]
     program = find_program(store, put(store, (IMAGE_CONFIG, image("wasip1", "wasm")), layers))

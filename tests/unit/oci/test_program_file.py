@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import pytest
 
+import oci
 from oci.copy import copy
 from oci.errors import InvalidContent, NotFound, OciError, StorageError, UnsupportedArtifact
 from oci.layout import Layout
@@ -17,7 +18,7 @@ from oci.memory import MemoryStore
 from oci.pack import pack
 from oci.pack_options import ArtifactLayout, PackOptions
 from oci.program_file import ProgramFile
-from tests.conftest import ROOT, User
+from tests.conftest import User
 from tests.unit.oci.forms import COMMAND
 
 
@@ -55,7 +56,7 @@ def test_a_file_that_one_may_not_read_is_refused(ordinary_user: User, tmp_path: 
     program.write_bytes(COMMAND)
     program.chmod(0o000)
     script = "import sys; from pathlib import Path; from oci.pack import pack; pack(Path(sys.argv[1]))"
-    environment = ordinary_user.environment | {"PYTHONPATH": str(ROOT)}
+    environment = ordinary_user.environment | {"PYTHONPATH": str(Path(oci.__file__).parents[1])}
     run = ordinary_user.run([sys.executable, "-c", script, program], env=environment)
     assert run.stderr.splitlines()[-1] == "oci.errors.StorageError: 'app.wasm' cannot be read: Permission denied"
 

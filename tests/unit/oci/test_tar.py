@@ -15,7 +15,9 @@ from tests.unit.oci.tars import archive, member
 
 
 def in_pieces(data: bytes, size: int = 7) -> Iterator[bytes]:
-    return (data[at : at + size] for at in range(0, len(data), size))
+    for at in range(0, len(data), size):
+        yield data[at : at + size]
+        yield b""
 
 
 def read(data: bytes, size: int = 7) -> list[tuple[str, str, str, bytes]]:
