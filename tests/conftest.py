@@ -21,11 +21,13 @@ from hypothesis import configuration, settings
 from tests.containerd.fixtures import containerd, containerd_release, containerds, native  # noqa: F401 - for pytest
 from tests.guests.build import build
 from tests.registry.fixtures import (  # noqa: F401 - for pytest
+    bad_registry,
+    bad_server,
+    own_authority,
+    own_certificate,
     password_registry,
     plain_registry,
     registry_program,
-    own_authority,
-    own_certificate,
     tls_registry,
     token_registry,
 )

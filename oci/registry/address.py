@@ -61,7 +61,10 @@ def follow(base: str, target: str, *, plain_http: bool) -> str:
     """
     if not _VISIBLE.fullmatch(target):
         raise Denied(f"the registry leads to {shown(target)}, which is no address; it is broken or hostile")
-    url = urljoin(base, target)
+    try:
+        url = urljoin(base, target)
+    except ValueError:
+        url = target
     here, there = Origin.of(base), Origin.of(url)
     if there.scheme == "http":
         if here.scheme == "https":

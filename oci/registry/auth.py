@@ -37,7 +37,10 @@ class Auth(oras.auth.base.AuthBackend):  # type: ignore[misc] # oras has no type
         """What to send at once, as far as the registry has said what it wants. Raises what `answer` raises."""
         with self._lock:
             challenge = self._challenges.get(scopes, self._newest)
-            return self._authorization(base, challenge, scopes) if challenge else ""
+            if challenge is None:
+                return ""
+            named = challenge.scopes if scopes in self._challenges else frozenset()
+            return self._authorization(base, challenge, scopes | named)
 
     def answer(self, base: str, scopes: frozenset[str], header: str, refused: str) -> str:
         """What to send after a 401 with this header, which refused that authorization.
@@ -51,7 +54,7 @@ class Auth(oras.auth.base.AuthBackend):  # type: ignore[misc] # oras has no type
             self._challenges[scopes] = self._newest = challenge
             if refused:
                 self._tokens.forget(refused.partition(" ")[2])
-            authorization = self._authorization(base, challenge, scopes)
+            authorization = self._authorization(base, challenge, scopes | challenge.scopes)
             if authorization == refused:
                 raise self.refusal()
             return authorization
@@ -67,7 +70,7 @@ class Auth(oras.auth.base.AuthBackend):  # type: ignore[misc] # oras has no type
     def _authorization(self, base: str, challenge: Challenge, scopes: frozenset[str]) -> str:
         credential = self._known()
         if challenge.scheme == "bearer":
-            token = self._tokens.get(base, challenge, scopes | challenge.scopes, credential)
+            token = self._tokens.get(base, challenge, scopes, credential)
             return f"Bearer {token}"
         if credential is None or not credential.password:
             raise self.refusal()

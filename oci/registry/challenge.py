@@ -5,11 +5,11 @@ distribution-spec's token authentication (realm, service, scope).
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Challenge", "choose", "parse"]
+__all__ = ["Challenge", "choose", "merged", "parse"]
 
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PART: Final = re.compile(
@@ -53,6 +53,16 @@ def choose(challenges: list[Challenge]) -> Challenge | None:
             if challenge.scheme == scheme:
                 return challenge
     return None
+
+
+def merged(scopes: Iterable[str]) -> list[str]:
+    """The same scopes with all actions on one resource in one, sorted: repository:a/b:pull,push."""
+    actions: dict[str, set[str]] = {}
+    for scope in scopes:
+        resource, _, names = scope.rpartition(":")
+        if resource:
+            actions.setdefault(resource, set()).update(names.split(","))
+    return sorted(f"{resource}:{','.join(sorted(names))}" for resource, names in actions.items())
 
 
 def _read(header: str) -> Iterator[tuple[str, dict[str, str]]]:

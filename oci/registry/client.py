@@ -20,7 +20,9 @@ from oci.registry.failures import FAILURES, failure, is_passing
 from oci.registry.options import Options
 from oci.registry.retry import RETRIED, Attempts, retry_after
 
-__all__ = ["Body", "Call", "Client"]
+__all__ = ["ANY_SCOPE", "Body", "Call", "Client"]
+
+ANY_SCOPE: Final = frozenset({""})  # the registry itself says what a token must be for
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS: Final = 5
@@ -103,7 +105,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc] # oras has no types
     ) -> Response:
         """Send a request to the registry without a scope that it did not name; see `open`."""
         body = jsonlib.dumps(json).encode() if json is not None else data
-        return self.open(Call(method, url, frozenset({""}), headers or {}, body))
+        return self.open(Call(method, url, ANY_SCOPE, headers or {}, body))
 
     def open(self, call: Call) -> Response:
         """Send a request until there is an answer, and return it with its body unread.
@@ -147,7 +149,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc] # oras has no types
 
     def _authorized(self, call: Call, attempts: Attempts) -> Response:
         """One try; a 401 of the registry itself is answered, twice at most: a kept token may have ended early."""
-        if not call.scopes:
+        if not call.scopes or _is_other(call.url, self._base):
             return self._redirected(call, call.secret, attempts)
         authorization = self.auth.header(self._base, call.scopes)
         for _ in range(2):
@@ -199,8 +201,10 @@ class Client(oras.provider.Registry):  # type: ignore[misc] # oras has no types
         """Ask a registry on this machine whether it speaks plain HTTP: a server that wants TLS says so, or nothing."""
         call = Call("GET", f"http://{self._host}/v2/")
         try:
-            answer = self._read(call, self._exchange(call, call.url, "", self.attempts()), _MAX_SMALL)
-            wants_tls = answer.status == 400 and b"https" in answer.body.lower()
+            response = self._exchange(call, call.url, "", self.attempts())
+            said = self._read(call, response, _MAX_SMALL).body if response.status_code == 400 else b""
+            response.close()
+            wants_tls = b"https" in said.lower()
         except FAILURES as error:
             if not is_passing(error):
                 raise failure(error, self._host) from None

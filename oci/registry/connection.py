@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError
 
 from oci.errors import StorageError
 
@@ -28,14 +29,29 @@ _CERTIFICATES: Final = Path("/etc/docker/certs.d")
 
 @contextmanager
 def bounded(seconds: float, cut: Callable[[], object]) -> Iterator[None]:
-    """Call `cut` from another thread if the block takes longer."""
-    timer = threading.Timer(seconds, cut)
+    """Call `cut` from another thread if the block takes longer; then it ends with TimeoutError, whatever else it does.
+
+    Else a line that was cut could pass for a whole one.
+    """
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        cut()
+
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
     try:
         yield
+    except Exception as error:
+        if late.is_set():
+            raise TimeoutError("cut") from error
+        raise
     finally:
         timer.cancel()
+    if late.is_set():
+        raise TimeoutError("cut")
 
 
 class _Bounded(HTTPConnection):
@@ -53,6 +69,8 @@ class _Bounded(HTTPConnection):
         try:
             with bounded(2 * float(self.timeout or 0), lambda: _cut(self._line)):
                 super().connect()
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, "no connection in time") from error  # not taken for a slow answer
         finally:
             if self._line is not None:
                 self._line.close()

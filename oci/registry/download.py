@@ -11,7 +11,7 @@ from oci.descriptor import Descriptor
 from oci.errors import InvalidContent, OciError
 from oci.registry.answer import read_small, stream
 from oci.registry.client import Call, Client
-from oci.registry.failures import FAILURES, broken, refusal
+from oci.registry.failures import FAILURES, broken, failure, refusal
 
 __all__ = ["download"]
 
@@ -65,8 +65,8 @@ def _whole(response: Response, descriptor: Descriptor, begin: int, stall: float,
             if received > expected:
                 raise _wrong_length(descriptor, "the registry sends more than {} bytes", descriptor.size)
             yield piece
-    except FAILURES:
-        raise broken(host) from None
+    except FAILURES as error:
+        raise failure(error, host) from None
     if received < expected:
         if not response.raw.chunked:
             raise broken(host)  # the end of the connection is all that says where such a body ends

@@ -17,14 +17,15 @@ __all__ = ["FAILURES", "broken", "failure", "is_passing", "refusal"]
 FAILURES: Final = (requests.RequestException, urllib3.HTTPError, OSError)
 _QUOTED: Final = 200  # characters of what a registry says
 _ERRORS: Final = 3  # of its errors
+_ADDRESS: Final = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, urllib3.LocationValueError)
 _NO_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 _SENTENCES: Final = (
     (urllib3.NameResolutionError, "the host {host} is not known; check the name and the network"),
     (urllib3.ProxyError, "the proxy on the way to {host} does not work; check HTTPS_PROXY and NO_PROXY"),
     (urllib3.NewConnectionError, "cannot connect to {host}: {reason}; is the registry running?"),
     (urllib3.ConnectTimeoutError, "{host} does not take a connection in time; check the name and the network"),
-    ((urllib3.ReadTimeoutError, requests.ReadTimeout), "{host} does not answer in time; try again later"),
-    (ValueError, "the address of {host}, or of the proxy to it, cannot be used; check them"),
+    ((urllib3.ReadTimeoutError, requests.ReadTimeout, TimeoutError), "{host} does not answer in time; try again later"),
+    (_ADDRESS, "the address of {host}, or of the proxy to it, cannot be used; check them"),
 )
 
 
@@ -40,7 +41,7 @@ def failure(error: Exception, host: str) -> OciError:
 
 def is_passing(error: Exception) -> bool:
     """Whether another try may help: the connection broke, or an answer took long."""
-    lasting = (ssl.SSLError, urllib3.NewConnectionError, urllib3.ConnectTimeoutError, urllib3.ProxyError, ValueError)
+    lasting = (ssl.SSLError, urllib3.NewConnectionError, urllib3.ConnectTimeoutError, urllib3.ProxyError, *_ADDRESS)
     passing = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
     return not any(isinstance(cause, lasting) and not isinstance(cause, passing) for cause in _causes(error))
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from oci.errors import Denied, InvalidContent, OciError, Unauthorized, Unavailable, shown
 from oci.registry.address import Origin, follow
 from oci.registry.answer import Answer
-from oci.registry.challenge import Challenge
+from oci.registry.challenge import Challenge, merged
 from oci.registry.credential import Credential
 from oci.strict_json import Json, parse_object
 
@@ -60,6 +60,7 @@ class Tokens:
         """The checked address. Plain HTTP to another machine is for registries that are spoken to so themselves."""
         if not challenge.realm:
             raise Unauthorized(f"{self._registry} wants a token but does not say from where; it is broken")
+        Origin.of(challenge.realm)  # a whole address, not a part of the registry's
         realm = follow(base, challenge.realm, plain_http=self._plain_http)
         here, there = Origin.of(base), Origin.of(realm)
         if there.scheme == "http" and not there.is_loopback and there.host != here.host:
@@ -72,11 +73,11 @@ class Tokens:
             fields += [
                 ("client_id", _CLIENT),
                 ("grant_type", "refresh_token"),
-                ("scope", " ".join(sorted(scopes)).strip()),
+                ("scope", " ".join(merged(scopes))),
             ]
             fields.append(("refresh_token", self._identity or credential.identity_token))
             return self._fetch(realm, basic_for=None, form=urlencode(fields))
-        fields += [("scope", scope) for scope in sorted(scopes) if scope]
+        fields += [("scope", scope) for scope in merged(scopes)]
         if credential:
             fields.append(("account", credential.username))
         separator = "&" if urlsplit(realm).query else "?"

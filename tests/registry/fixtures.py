@@ -9,9 +9,13 @@ from typing import NamedTuple
 
 import pytest
 
+from oci.registry.store import Registry
 from tests.registry import programs
+from tests.registry.artifact import good
 from tests.registry.certificates import Certificate, authority, issue
+from tests.registry.scripted import Scripted
 from tests.registry.server import RegistryServer, htpasswd
+from tests.registry.stores import HASTE, repository
 from tests.registry.token_server import TokenServer
 
 
@@ -83,3 +87,17 @@ def token_registry(
         RegistryServer(registry_program, tmp_path, auth=tokens.auth(own_authority.certificate)) as server,
     ):
         yield TokenRegistry(server, tokens)
+
+
+@pytest.fixture
+def bad_server() -> Iterator[Scripted]:
+    """A server that has an artifact, and that a test can give other answers."""
+    with Scripted(good) as server:
+        yield server
+
+
+@pytest.fixture
+def bad_registry(bad_server: Scripted) -> Iterator[Registry]:
+    """A repository of it, asked without patience."""
+    with repository(bad_server.host, "bad/one", patience=HASTE) as registry:
+        yield registry

@@ -33,6 +33,7 @@ class Scripted:
     def __init__(self, answer: Answer, *, tls: Certificate | None = None) -> None:
         self.answer = answer
         self.asked: list[Asked] = []
+        self.reads_bodies = True
         self.ended = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -95,7 +96,7 @@ class Scripted:
             served = self._context.wrap_socket(connection, server_side=True) if self._context else connection
             self._open.add(served)
             with served:
-                asked = _read(served)
+                asked = _read(served, with_body=self.reads_bodies)
                 if asked:
                     self.asked.append(asked)
                     for piece in self.answer(asked):
@@ -118,7 +119,7 @@ def _context(tls: Certificate) -> ssl.SSLContext:
     return context
 
 
-def _read(connection: socket.socket) -> Asked | None:
+def _read(connection: socket.socket, *, with_body: bool) -> Asked | None:
     data = b""
     while b"\r\n\r\n" not in data:
         piece = connection.recv(_MAX_HEAD)
@@ -129,7 +130,7 @@ def _read(connection: socket.socket) -> Asked | None:
     first, *lines = head.decode("latin-1").split("\r\n")
     method, path, _ = first.split(" ", 2)
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    length = int(headers.get("content-length", "0"))
+    length = int(headers.get("content-length", "0")) if with_body else 0
     while len(body) < length and (piece := connection.recv(_MAX_HEAD)):
         body += piece
     return Asked(method, path, headers, body)

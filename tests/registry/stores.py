@@ -7,7 +7,7 @@ from oci.registry.credential import Credential
 from oci.registry.options import DEFAULT, Options, Patience
 from oci.registry.store import Registry
 
-HASTE = Patience(connect=2.0, answer=0.6, total=1.5, stall=0.6, attempts=2)  # for servers that do not answer
+HASTE = Patience(connect=2.0, answer=0.4, total=1.0, stall=0.4, attempts=2)  # for servers that do not answer
 
 
 def repository(
