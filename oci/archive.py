@@ -27,6 +27,7 @@ __all__ = ["load", "save"]
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _INDEX, _MARK, _DOCKER = "index.json", "oci-layout", "manifest.json"
 _UNKNOWN: Final = "application/octet-stream"  # a tar does not say what its blobs are, and stores do not ask
+_MAX_ENTRIES: Final = 25_000
 _AFTER_THE_END: Final = 16  # pieces; writers fill their last record up with zeros
 
 
@@ -115,7 +116,9 @@ class _Unpacked(NamedTuple):
 def _unpack(stream: BinaryIO, target: Store) -> _Unpacked:
     unpacked = _Unpacked({}, set())
     chunks = inflated(iter(lambda: stream.read(CHUNK), b""))
-    for entry, contents in entries(chunks):
+    for number, (entry, contents) in enumerate(entries(chunks)):
+        if number >= _MAX_ENTRIES:
+            raise InvalidContent(f"an archive of more than {_MAX_ENTRIES} entries; it is not read")
         path = _safe(entry)
         if path in {_INDEX, _MARK, _DOCKER}:
             _document(unpacked.documents, path, entry.size, contents)
@@ -133,7 +136,7 @@ def _safe(entry: Entry) -> str:
     made of it: an archive with such things was made to do harm, or is no image."""
     path = entry.name.removeprefix("./")
     if entry.kind not in {"file", "directory"}:
-        raise InvalidContent(f"an archive with a {entry.kind}, {shown(path)}; an OCI archive has files only")
+        raise InvalidContent(f"an archive with {shown(path)} ({entry.kind}); an OCI archive has files only")
     if path.startswith("/") or ".." in path.split("/"):
         raise InvalidContent(f"an archive with the path {shown(path)}, which leads out of it; it is not read")
     return path

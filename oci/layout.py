@@ -78,7 +78,10 @@ class Layout:
     def read(self, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:
         """The bytes from an offset on; removing the blob does not disturb who has begun. Raises NotFound."""
         path = self.blob(descriptor.digest)
-        file = _open(path)
+        try:
+            file = _open(path)
+        except NotFound:
+            raise NotFound(f"{descriptor.digest} is not in {self.path}") from None
         try:
             with refusals(path):
                 os.lseek(file, offset, os.SEEK_SET)
