@@ -30,6 +30,7 @@ from tests.registry.fixtures import (  # noqa: F401 - for pytest
     registry_program,
     tls_registry,
     token_registry,
+    tool,
 )
 from tests.report import write_skips
 

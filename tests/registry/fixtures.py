@@ -17,6 +17,7 @@ from tests.registry.scripted import Scripted
 from tests.registry.server import RegistryServer, htpasswd
 from tests.registry.stores import HASTE, repository
 from tests.registry.token_server import TokenServer
+from tests.registry.tools import Tool
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +27,18 @@ def registry_program(request: pytest.FixtureRequest) -> Path:
         return programs.program(programs.find("docker-registry", request.config.rootpath / ".build"), "docker-registry")
     except programs.PeerMissing as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture(params=programs.PEERS)
+def tool(request: pytest.FixtureRequest, tmp_path: Path) -> Tool:
+    """Each of the other programs in turn, with a new home; skips where it cannot be had or does not run."""
+    (tmp_path / "run").mkdir()
+    try:
+        found = Tool(request.param, programs.find(request.param, request.config.rootpath / ".build"), tmp_path)
+        found.run("--help")
+    except (programs.PeerMissing, AssertionError, OSError) as reason:
+        pytest.skip(f"{request.param}: {reason}")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -101,6 +101,10 @@ class Scripted:
                     self.asked.append(asked)
                     for piece in self.answer(asked):
                         served.sendall(piece)
+                    if not self.reads_bodies:  # else the answer may be lost with the connection's end
+                        served.shutdown(socket.SHUT_WR)
+                        while served.recv(_MAX_HEAD):
+                            pass
             self._open.discard(served)
         self._open.discard(connection)
 
