@@ -115,7 +115,7 @@ class _Unpacked(NamedTuple):
 
 def _unpack(stream: BinaryIO, target: Store) -> _Unpacked:
     unpacked = _Unpacked({}, set())
-    chunks = inflated(iter(lambda: stream.read(CHUNK), b""))
+    chunks = inflated(iter(lambda: stream.read(CHUNK), b""), "an archive")
     for number, (entry, contents) in enumerate(entries(chunks)):
         if number >= _MAX_ENTRIES:
             raise InvalidContent(f"an archive of more than {_MAX_ENTRIES} entries; it is not read")

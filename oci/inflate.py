@@ -20,8 +20,10 @@ _FREE: Final = 64 << 20  # bytes
 _MAX_RATIO: Final = 100
 
 
-def inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def inflated(chunks: Iterator[bytes], what: str = "a layer") -> Iterator[bytes]:
     """The bytes of a layer, decompressed when they are gzip; what they are is told by them, not by a media type.
+
+    Messages call it `what`.
 
     Raises InvalidContent for damaged gzip and for gzip that swells beyond reason, UnsupportedArtifact for zstd,
     which the Pythons that we support cannot read.
@@ -32,21 +34,21 @@ def inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
         if len(head) >= len(_ZSTD):
             break
     if head.startswith(_ZSTD):
-        raise UnsupportedArtifact("a layer is compressed with zstd, which cannot be read here; compress it with gzip")
+        raise UnsupportedArtifact(f"{what} is compressed with zstd, which cannot be read here; compress it with gzip")
     rest = chain([head], chunks)
-    yield from _gunzipped(rest) if head.startswith(_GZIP) else rest
+    yield from _gunzipped(rest, what) if head.startswith(_GZIP) else rest
 
 
-def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _gunzipped(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
     taken = given = 0
-    member = _Member()
+    member = _Member(what)
     for piece in (chunk[at : at + _SLICE] for chunk in chunks for at in range(0, len(chunk), _SLICE)):
         taken += len(piece)
         for out in member.feed(piece):
             given += len(out)
             if given > _FREE + _MAX_RATIO * taken:
                 raise InvalidContent(
-                    f"a layer that swells to more than {_MAX_RATIO} times its size; it was made to do harm"
+                    f"{what} that swells to more than {_MAX_RATIO} times its size; it was made to do harm"
                 )
             yield out
     member.finish()
@@ -55,7 +57,8 @@ def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
 class _Member:
     """The members of a gzip file, one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        self._what = what
         self._count = 0
         self._zlib = zlib.decompressobj(_GZIP_FORMAT)
         self._begun = False
@@ -71,7 +74,7 @@ class _Member:
             try:
                 out = self._zlib.decompress(data, CHUNK)
             except zlib.error:
-                raise InvalidContent("a layer that is no proper gzip; get it anew") from None
+                raise InvalidContent(f"{self._what} that is no proper gzip; get it anew") from None
             if out:
                 yield out
             data = self._zlib.unconsumed_tail
@@ -84,11 +87,11 @@ class _Member:
     def finish(self) -> None:
         """Say that this was all."""
         if self._begun:
-            raise InvalidContent("a layer of gzip that is cut off; get it anew")
+            raise InvalidContent(f"{self._what} of gzip that is cut off; get it anew")
 
     def _next(self) -> None:
         self._count += 1
         if self._count > _MAX_MEMBERS:
-            raise InvalidContent(f"a layer of more than {_MAX_MEMBERS} gzip members; it was made to do harm")
+            raise InvalidContent(f"{self._what} of more than {_MAX_MEMBERS} gzip members; it was made to do harm")
         self._zlib = zlib.decompressobj(_GZIP_FORMAT)
         self._begun = False
