@@ -14,13 +14,16 @@ from oci.errors import InvalidContent, shown
 __all__ = ["NO_ANNOTATIONS", "Json", "encode", "parse_object", "text", "texts"]
 
 Json: TypeAlias = dict[str, Any]
+_MAX_DIGITS: Final = 100
 NO_ANNOTATIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def parse_object(raw: bytes, what: str) -> Json:
     """The JSON object in these bytes. Raises InvalidContent, which calls it `what` ("the manifest sha256:…")."""
     try:
-        value = json.loads(str(raw, "utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(
+            str(raw, "utf-8"), object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_short_integer
+        )
     except RecursionError:
         raise InvalidContent(f"{what} is nested too deeply; it was made to do harm or is damaged") from None
     except ValueError as error:
@@ -66,6 +69,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> Json:
             raise ValueError(f"the name {shown(name)} occurs twice in one object")
         value[name] = each
     return value
+
+
+def _short_integer(digits: str) -> int:
+    """Python's own bound can be switched off, and then a few megabytes of digits take minutes."""
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _refuse(constant: str) -> Never:
