@@ -268,6 +268,18 @@ class StoreContract(TargetContract):
         assert store.resolve("kept").digest == kept.descriptor.digest
         assert not store.has(loose)
 
+    def test_what_is_a_blob_here_and_a_manifest_there_keeps_its_content(self, store: Store) -> None:
+        inner = put_artifact(store, b"program", name="a")
+        put_artifact(store, inner.raw, name="b")
+        assert store.collect() == []
+
+    def test_a_manifest_that_is_too_large_is_not_read(self, store: Store) -> None:
+        def never() -> Iterator[bytes]:
+            yield pytest.fail("it was read")
+
+        with pytest.raises(InvalidContent, match="a manifest of 100000000 bytes"):
+            store.write(Descriptor(OCI_MANIFEST, ABSENT.digest, 100_000_000), never())
+
     def test_digests_of_both_kinds_are_kept(self, store: Store) -> None:
         descriptor = Descriptor(WASM_LAYER, Digest("sha512", hashlib.sha512(LONG).hexdigest()), len(LONG))
         store.write(descriptor, [LONG])

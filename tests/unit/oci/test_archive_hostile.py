@@ -160,8 +160,8 @@ def test_an_index_that_lists_something_else(target: Layout) -> None:
 @pytest.mark.parametrize("name", ["two\nlines", "\x1b[2J", "x" * 2000, f"sha256:{'0' * 64}"])
 def test_names_that_cannot_be(target: Layout, name: str) -> None:
     manifest = json.loads(files()["index.json"])["manifests"][0]
-    manifest["annotations"] = {"org.opencontainers.image.ref.name": name}
-    assert "cannot be a name" in refused(listing(manifest), target, InvalidReference)
+    bad = manifest | {"annotations": {"org.opencontainers.image.ref.name": name}}
+    assert "cannot be a name" in refused(listing(manifest, bad), target, InvalidReference)
 
 
 def test_large_things_that_are_read_into_memory(target: Layout) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from oci.descriptor import Descriptor, Platform
 from oci.errors import InvalidContent, NotFound, StorageError, UnsupportedArtifact
 from oci.layout import Layout
 from oci.manifest import Manifest
@@ -58,16 +59,17 @@ def test_is_made_as_the_specification_says(layout: Layout) -> None:
     assert list((layout.path / ".partial").iterdir()) == []
 
 
-def test_others_may_read_it_whatever_the_umask(tmp_path: Path) -> None:
-    """And nobody else may write; unfinished blobs are nobody's business."""
-    before = os.umask(0)
+@pytest.mark.parametrize(("umask", "directories"), [(0, 0o755), (0o022, 0o755), (0o077, 0o700)])
+def test_others_may_read_it_where_the_umask_lets_them(tmp_path: Path, umask: int, directories: int) -> None:
+    """And nobody else may ever write; unfinished blobs are nobody's business."""
+    before = os.umask(umask)
     try:
         layout = Layout.create(tmp_path / "a" / "b")
         manifest = put_artifact(layout, b"program", name="a")
     finally:
         os.umask(before)
     blob = layout.blob(manifest.descriptor.digest)
-    assert {mode(path) for path in (layout.path, blob.parent, blob.parent.parent)} == {0o755}
+    assert {mode(path) for path in (layout.path, blob.parent, blob.parent.parent)} == {directories}
     assert {mode(path) for path in (blob, layout.path / "index.json", layout.path / "oci-layout")} == {0o644}
     assert mode(layout.path / ".partial") == 0o700
 
@@ -191,6 +193,15 @@ def test_a_missing_index_is_told(layout: Layout) -> None:
     (layout.path / "index.json").unlink()
     with pytest.raises(InvalidContent, match=r"has no index.json; it is damaged"):
         layout.tags()
+
+
+def test_only_the_name_stands_beside_what_it_leads_to(layout: Layout) -> None:
+    """Not the platform and the annotations that an index had for it."""
+    manifest = put_artifact(layout, b"program").descriptor
+    platform, annotations = Platform("wasm", "wasip1"), {"io.containerd.image.name": "other"}
+    layout.tag("a", Descriptor(manifest.media_type, manifest.digest, manifest.size, annotations, platform, "x/y"))
+    assert layout.tags() == [("a", manifest)]
+    assert layout.resolve("a") == manifest
 
 
 # Damaged blobs
