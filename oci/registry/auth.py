@@ -33,6 +33,9 @@ class Auth(oras.auth.base.AuthBackend):  # type: ignore[misc] # oras has no type
         self._looked = False
         self._why_none = ""
 
+    def load_configs(self, *_: object) -> None:
+        """Do nothing, where oras-py would read Docker's file: what is needed is found when a registry wants it."""
+
     def header(self, base: str, scopes: frozenset[str]) -> str:
         """What to send at once, as far as the registry has said what it wants. Raises what `answer` raises."""
         with self._lock:

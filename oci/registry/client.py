@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 import oras.provider
 from requests import Request, Response, Session
@@ -51,7 +52,6 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     data: bytes | Body | None = None
     secret: str = field(default="", repr=False)  # an authorization for the origin of this address only
-    attempts: int = 0  # 0: as many as usual
     patience: float = 0.0  # seconds until an answer begins; 0: as usual
 
     @property
@@ -119,7 +119,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc] # oras has no types
         return self._repeat(call, lambda response: self._read(call, response, limit))
 
     def attempts(self, count: int = 0) -> Attempts:
-        """Tries to be made, as many as usual or as said."""
+        """Tries to be made, so many or, with 0, as many as usual."""
         patience = self._options.patience
         return Attempts(count or patience.attempts, patience.total, self._closed.wait)
 
@@ -135,7 +135,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc] # oras has no types
         return read_small(response, limit, self._options.patience.answer, cut=cut)
 
     def _repeat(self, call: Call, finish: Callable[[Response], _T]) -> _T:
-        attempts = self.attempts(call.attempts if call.is_repeatable else 1)
+        attempts = self.attempts(0 if call.is_repeatable else 1)
         while True:
             try:
                 response = self._authorized(call, attempts)
@@ -145,7 +145,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc] # oras has no types
                 response.close()
             except FAILURES as error:
                 if not (is_passing(error) and attempts.wait()):
-                    raise failure(error, Origin.of(call.url).host) from None
+                    raise failure(error, _asked_host(error, call.url)) from None
 
     def _authorized(self, call: Call, attempts: Attempts) -> Response:
         """One try; a 401 of the registry itself is answered, twice at most: a kept token may have ended early."""
@@ -220,6 +220,12 @@ def _known_base(host: str, options: Options) -> str:
     if is_loopback(name) and options.ca_file is None:
         return ""
     return f"https://{host}"
+
+
+def _asked_host(error: Exception, url: str) -> str:
+    """Host and port of the request that failed, which may be where a redirect led."""
+    request = getattr(error, "request", None)
+    return urlsplit(getattr(request, "url", None) or url).netloc
 
 
 def _is_other(url: str, home: str) -> bool:

@@ -12,7 +12,7 @@ from oci.registry.answer import Answer
 from oci.registry.retry import RETRIED, retry_after
 from oci.strict_json import parse_object
 
-__all__ = ["FAILURES", "broken", "failure", "is_passing", "refusal"]
+__all__ = ["FAILURES", "Broken", "broken", "failure", "is_passing", "refusal"]
 
 FAILURES: Final = (requests.RequestException, urllib3.HTTPError, OSError)
 _QUOTED: Final = 200  # characters of what a registry says
@@ -29,14 +29,15 @@ _SENTENCES: Final = (
 )
 
 
-def failure(error: Exception, host: str) -> OciError:
-    """Why there is no answer from this host."""
-    causes = list(_causes(error))
-    for cause in causes:
-        sentence = _sentence(cause, host)
-        if sentence:
-            return Unavailable(sentence)
-    return broken(host)
+class Broken(Unavailable):
+    """The connection broke or an answer took long: the same may work another time."""
+
+
+def failure(error: Exception, host: str) -> Unavailable:
+    """Why there is no answer from this host; Broken if another try may help."""
+    kind = Broken if is_passing(error) else Unavailable
+    sentences = (_sentence(cause, host) for cause in _causes(error))
+    return kind(next(filter(None, sentences), None) or str(broken(host)))
 
 
 def is_passing(error: Exception) -> bool:
@@ -46,9 +47,9 @@ def is_passing(error: Exception) -> bool:
     return not any(isinstance(cause, lasting) and not isinstance(cause, passing) for cause in _causes(error))
 
 
-def broken(host: str) -> OciError:
+def broken(host: str) -> Broken:
     """The error for a connection that ended before its time."""
-    return Unavailable(f"the connection to {host} broke; try again later")
+    return Broken(f"the connection to {host} broke; try again later")
 
 
 def refusal(answer: Answer, what: str, host: str) -> OciError:

@@ -11,11 +11,11 @@ from urllib.parse import urlencode, urlsplit
 from oci.content import close
 from oci.descriptor import Descriptor
 from oci.digest import Digest, Verifier
-from oci.errors import OciError, Unavailable
+from oci.errors import OciError
 from oci.registry.address import follow
 from oci.registry.answer import Answer
 from oci.registry.client import Body, Call, Client
-from oci.registry.failures import refusal
+from oci.registry.failures import Broken, refusal
 from oci.registry.received import check_digest
 from oci.registry.retry import RETRIED, retry_after
 
@@ -57,7 +57,7 @@ class Upload:
                 error = refusal(answer, f"{descriptor.digest} in {self._what}", self._client.registry)
                 again, asked = answer.status in _AGAIN, retry_after(answer.headers.get("Retry-After"))
             except OciError as failed:
-                error, again, asked = failed, isinstance(failed, Unavailable) and not body.failed, None
+                error, again, asked = failed, isinstance(failed, Broken) and not body.failed, None
             attempts.restart()
             if not (again and attempts.wait(asked)):
                 raise error

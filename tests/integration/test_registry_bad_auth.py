@@ -15,7 +15,7 @@ from tests.contracts.stores import ABSENT
 from tests.registry.artifact import LAYER_DESCRIPTOR, MANIFEST, good
 from tests.registry.refused import refused
 from tests.registry.scripted import Answer, Asked, Scripted, reply
-from tests.registry.stores import HASTE, repository
+from tests.registry.stores import ONCE, repository
 
 SECRET = Credential("someone", "secret")
 BASIC = "Basic " + base64.b64encode(b"someone:secret").decode()
@@ -32,7 +32,7 @@ def tokens() -> Iterator[Scripted]:
 @pytest.fixture
 def owned(bad_server: Scripted) -> Iterator[Registry]:
     """A repository of a bad server, for somebody with a password."""
-    with repository(bad_server.host, "bad/one", SECRET, patience=HASTE) as registry:
+    with repository(bad_server.host, "bad/one", SECRET, patience=ONCE) as registry:
         yield registry
 
 
@@ -145,7 +145,7 @@ def test_an_identity_token_is_not_sent_on(bad_server: Scripted, tokens: Scripted
     tokens.answer = lambda _: reply(307, Location=f"{bad_server.url}/elsewhere")
     bad_server.answer = bearer(f"{tokens.url}/token")
     with (
-        repository(bad_server.host, "bad/one", Credential(identity_token="secret"), patience=HASTE) as registry,
+        repository(bad_server.host, "bad/one", Credential(identity_token="secret"), patience=ONCE) as registry,
         refused(Unavailable, "answers 307"),
     ):
         registry.resolve("v1")

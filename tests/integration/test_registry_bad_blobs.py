@@ -9,6 +9,7 @@ from oci.copy import copy
 from oci.errors import InvalidContent, NotFound, OciError, Unavailable
 from oci.graph import fetch
 from oci.memory import MemoryStore
+from oci.registry.options import Patience
 from oci.registry.store import Registry
 from tests.registry.artifact import BLOB, LAYER, LAYER_DESCRIPTOR, except_for, good
 from tests.registry.refused import pull_is_refused, refused
@@ -79,10 +80,10 @@ def test_who_is_too_slow_is_left(bad_server: Scripted, part: str, way: str) -> N
 
 
 def test_a_slow_user_of_the_bytes_is_not_the_registry_s_fault(bad_server: Scripted) -> None:
-    with repository(bad_server.host, "bad/one", patience=HASTE) as registry:
+    with repository(bad_server.host, "bad/one", patience=Patience(stall=0.3)) as registry:
         received = b""
         for piece in registry.read(LAYER_DESCRIPTOR):
-            bad_server.ended.wait(2 * HASTE.stall)  # nothing but time passes
+            bad_server.ended.wait(0.6)  # nothing but time passes
             received += piece
     assert received == LAYER
 

@@ -136,14 +136,14 @@ def failing(times: int, answer: Iterable[bytes]) -> Answer:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_what_may_pass_is_tried_again(bad_server: Scripted, status: int) -> None:
-    bad_server.answer = except_for("/manifests/", failing(2, reply(status)))
+    bad_server.answer = except_for("/manifests/", failing(1, reply(status)))
     with repository(bad_server.host, "bad/one") as registry:
         assert registry.resolve("v1") == MANIFEST.descriptor
 
 
 @pytest.mark.parametrize("part", [[b""], [b"HTTP/1.1 2"], reply(200, b"x", Content_Length="500")])
 def test_a_broken_connection_is_tried_again(bad_server: Scripted, part: list[bytes]) -> None:
-    bad_server.answer = except_for("/manifests/", failing(2, part))
+    bad_server.answer = except_for("/manifests/", failing(1, part))
     with repository(bad_server.host, "bad/one") as registry:
         assert registry.resolve("v1") == MANIFEST.descriptor
 

@@ -36,7 +36,7 @@ def test_an_unknown_authority_is_not_believed(tls_registry: RegistryServer) -> N
     """On this machine, too, where plain HTTP is tried first."""
     with (
         repository(tls_registry.host, "tls/one") as registry,
-        refused(Unavailable, "the certificate of localhost is not trusted", "issuer", "CA file"),
+        refused(Unavailable, "the certificate of localhost:", "is not trusted", "issuer", "CA file"),
     ):
         registry.resolve("v1")
 
@@ -84,7 +84,7 @@ def test_a_certificate_for_another_name_is_not_believed(own_authority: Certifica
 def test_a_server_that_waits_for_something_else_is_told(bad_server: Scripted, own_authority: Certificate) -> None:
     with (
         repository(bad_server.host, "a", ca_file=own_authority.certificate, patience=HASTE) as registry,
-        refused(Unavailable, "localhost does not take a connection in time"),
+        refused(Unavailable, "does not take a connection in time"),
     ):
         registry.resolve("v1")
 
@@ -92,7 +92,7 @@ def test_a_server_that_waits_for_something_else_is_told(bad_server: Scripted, ow
 def test_a_server_without_tls_is_told(plain_registry: RegistryServer, own_authority: Certificate) -> None:
     with (
         repository(plain_registry.host, "a", ca_file=own_authority.certificate) as registry,
-        refused(Unavailable, "localhost speaks no TLS", "plain HTTP"),
+        refused(Unavailable, "speaks no TLS", "plain HTTP"),
     ):
         registry.resolve("v1")
 

@@ -15,7 +15,7 @@ from tests.registry.artifact import good
 from tests.registry.certificates import Certificate, authority, issue
 from tests.registry.scripted import Scripted
 from tests.registry.server import RegistryServer, htpasswd
-from tests.registry.stores import HASTE, repository
+from tests.registry.stores import ONCE, repository
 from tests.registry.token_server import TokenServer
 from tests.registry.tools import Tool
 
@@ -111,6 +111,6 @@ def bad_server() -> Iterator[Scripted]:
 
 @pytest.fixture
 def bad_registry(bad_server: Scripted) -> Iterator[Registry]:
-    """A repository of it, asked without patience."""
-    with repository(bad_server.host, "bad/one", patience=HASTE) as registry:
+    """A repository of it, where nothing is tried twice."""
+    with repository(bad_server.host, "bad/one", patience=ONCE) as registry:
         yield registry

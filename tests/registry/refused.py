@@ -23,7 +23,7 @@ def refused(kind: type[OciError], *words: str) -> Iterator[None]:
         yield
     assert time.monotonic() - begin < SOON
     message = str(raised.value)
-    assert type(raised.value) is kind, message
+    assert isinstance(raised.value, kind), f"{type(raised.value)}: {message}"
     assert message.isprintable()
     assert 10 < len(message) < 600
     for word in words:

@@ -7,7 +7,8 @@ from oci.registry.credential import Credential
 from oci.registry.options import DEFAULT, Options, Patience
 from oci.registry.store import Registry
 
-HASTE = Patience(connect=2.0, answer=0.4, total=1.0, stall=0.4, attempts=2)  # for servers that do not answer
+HASTE = Patience(connect=1.0, answer=0.4, total=0.7, stall=0.4, attempts=2)  # for servers that do not answer
+ONCE = Patience(attempts=1)  # for servers that answer badly
 
 
 def repository(
