@@ -21,4 +21,4 @@ def check(registry: str, credential: Credential, options: Options = DEFAULT) -> 
     finally:
         client.close()
     if answer.status != 200:
-        raise refusal(answer, "registry (API version 2) at this address", registry)
+        raise refusal(answer, f"registry (API version 2) at {registry}", registry)

@@ -5,18 +5,19 @@ from collections.abc import Iterator
 import pytest
 
 from oci.copy import copy
-from oci.errors import Unauthorized
+from oci.errors import Denied, NotFound, OciError, Unauthorized, Unavailable
 from oci.memory import MemoryStore
 from oci.reference import Reference
 from oci.registry.credential import Credential
 from oci.registry.login import check
-from oci.registry.options import DEFAULT
+from oci.registry.options import DEFAULT, Options
 from oci.registry.store import Registry
 from tests.contracts.stores import LONG, contents, put, put_artifact
 from tests.registry.fixtures import TokenRegistry
 from tests.registry.refused import refused
+from tests.registry.scripted import Scripted, reply
 from tests.registry.server import PASSWORD, USER, RegistryServer
-from tests.registry.stores import repository
+from tests.registry.stores import ONCE, repository
 from tests.registry.token_server import IDENTITY
 
 RIGHT = Credential(USER, PASSWORD)
@@ -166,3 +167,10 @@ def test_a_credential_can_be_checked_before_it_is_stored(
         with refused(Unauthorized, "does not accept"):
             check(host, WRONG, DEFAULT)
     check(token_registry.host, BY_TOKEN, DEFAULT)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, NotFound), (403, Denied), (500, Unavailable)])
+def test_a_credential_for_what_is_no_registry(bad_server: Scripted, status: int, kind: type[OciError]) -> None:
+    bad_server.answer = lambda _: reply(status)
+    with refused(kind, bad_server.host):
+        check(bad_server.host, RIGHT, Options(patience=ONCE))

@@ -108,6 +108,14 @@ def test_a_connection_that_breaks_is_resumed_where_it_broke(bad_server: Scripted
     assert offsets == [0, at]
 
 
+def test_slow_but_steady_is_fine(bad_server: Scripted) -> None:
+    """Longer in all than a transfer may stand still, and more than the least that must come in that time."""
+    pieces = [LAYER[at : at + 65_536] for at in range(0, SIZE, 65_536)]
+    bad_server.answer = except_for(BLOB, lambda _: bad_server.drip([head(SIZE), *pieces], 0.1))
+    with repository(bad_server.host, "bad/one", patience=Patience(stall=0.15)) as registry:
+        assert b"".join(registry.read(LAYER_DESCRIPTOR)) == LAYER
+
+
 def test_a_registry_without_ranges_sends_all_again(bad_server: Scripted) -> None:
     bad_server.answer = except_for(BLOB, lambda _: reply(200, LAYER))
     with repository(bad_server.host, "bad/one") as registry:

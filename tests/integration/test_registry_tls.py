@@ -97,7 +97,9 @@ def test_a_server_without_tls_is_told(plain_registry: RegistryServer, own_author
         registry.resolve("v1")
 
 
-@pytest.mark.parametrize("data", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b"\x16\x03\x03\x40\x00", b""])
+@pytest.mark.parametrize(
+    "data", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b"\x16\x03\x03\x40\x00", b"", b"\x15\x03\x03\0\x02\x02\x28"]
+)
 def test_a_handshake_that_fails_is_told(own_authority: Certificate, data: bytes) -> None:
     with (
         _RawServer(data) as server,

@@ -175,3 +175,16 @@ def test_what_a_manifest_names_and_the_registry_lacks_is_told(bad_registry: Regi
     bad_server.answer = taking(PUT=lambda _: reply(400, body))
     with refused(NotFound, "MANIFEST_BLOB_UNKNOWN", "write what it names before"):
         bad_registry.write(MANIFEST.descriptor, [MANIFEST.raw])
+
+
+def test_a_blob_that_the_registry_has_after_all_is_not_sent(bad_registry: Registry, bad_server: Scripted) -> None:
+    bad_server.answer = taking(POST=lambda _: reply(201))
+    bad_registry.write(BLOB, again())
+    assert bodies(bad_server) == []
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_mount_that_is_refused_is_none(bad_registry: Registry, bad_server: Scripted, status: int) -> None:
+    bad_server.answer = taking(POST=lambda _: reply(status, WWW_Authenticate="Basic"))
+    with repository(bad_server.host, "bad/other") as other:
+        assert not bad_registry.mount(BLOB, other)
