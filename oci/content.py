@@ -14,7 +14,7 @@ from oci.errors import InvalidContent, InvalidReference, shown
 
 __all__ = ["CHUNK", "Content", "Removed", "Source", "Store", "Target", "check_name", "close", "read_all", "verified"]
 
-CHUNK: Final = 1 << 20  # bytes; no store hands out longer pieces
+CHUNK: Final = 256 << 10  # bytes; no store hands out more at once. 1 MiB does not stay in caches: a third of the speed
 
 _MAX_NAME: Final = 1024  # characters
 _DIGESTS: Final = ("sha256:", "sha512:")
