@@ -70,6 +70,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc] # oras has no types
     def __init__(self, registry: str, host: str, find: Callable[[], Credential | None], options: Options) -> None:
         super().__init__(hostname=host)
         self.session.trust_env = False  # else ~/.netrc would be sent in place of what we choose
+        self.session.headers["User-Agent"] = "oras-py"
         self.session.mount("http://", Adapter(None))
         self.registry = registry
         self._host = host
@@ -193,7 +194,7 @@ class Client(oras.provider.Registry):  # type: ignore[misc] # oras has no types
         with self._lock:
             if not self._has_trust:
                 ca_file = self._options.ca_file
-                self.session.mount("https://", Adapter(trust("", ca_file)))
+                self.session.mount("https://", Adapter(trust(None, ca_file)))
                 self.session.mount(f"https://{self._host}/", Adapter(trust(self._host, ca_file)))
                 self._has_trust = True
 

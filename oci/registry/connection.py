@@ -126,17 +126,19 @@ class Adapter(HTTPAdapter):
         """Leave the pool as it is: requests would have its own list of authorities trusted as well."""
 
 
-def trust(registry: str, ca_file: Path | None, directory: Path = _CERTIFICATES) -> ssl.SSLContext:
-    """What certificates are believed: the system's authorities, those of a file, and Docker's for this registry.
+def trust(registry: str | None, ca_file: Path | None, directory: Path = _CERTIFICATES) -> ssl.SSLContext:
+    """What certificates are believed: the system's authorities, those of a file, and Docker's for a registry.
 
     Raises StorageError for a file that cannot be used.
     """
     context = ssl.create_default_context()
+    # As other clients do, and alike in all versions of Python: private authorities often lack an extension, and some
+    # are known by an intermediate certificate only.
+    context.verify_flags = (context.verify_flags & ~ssl.VERIFY_X509_STRICT) | ssl.VERIFY_X509_PARTIAL_CHAIN
     if not _system_has_any():
         context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
-    with contextlib.suppress(OSError):
-        for path in sorted((directory / registry).glob("*.crt")):
-            _load(context, path)
+    for path in sorted((directory / registry).glob("*.crt")) if registry else ():
+        _load(context, path)
     if ca_file is not None:
         _load(context, ca_file)
     return context

@@ -21,7 +21,7 @@ __all__ = ["Fetch", "Tokens"]
 _CLIENT: Final = "oras-py"
 _DEFAULT_LIFE: Final = 60  # seconds, where the answer does not say
 _SLACK: Final = 10  # seconds before its end from which a token is not used any more
-_TOKEN: Final = re.compile(r"[\w.~+/=-]{1,65536}", re.ASCII)  # RFC 6750 §2.1
+_TOKEN: Final = re.compile("[!-~]{1,65536}")  # more than RFC 6750 §2.1 has, and nothing that ends a header
 
 
 class Fetch(Protocol):
