@@ -75,15 +75,8 @@ CHANGES: dict[str, Callable[[Place], object]] = {
     "a list": lambda place: place.record.write_text("[]"),
     "other fields": lambda place: place.record.write_text(json.dumps({"name": NAME, "files": [], "start": [1]})),
     "an open record": lambda place: place.record.chmod(0o644),
-    "a link": lambda place: place.record.rename(f"{place.cache}/there") and _link(place),
+    "a link": lambda place: place.record.symlink_to(place.record.rename(f"{place.cache}/there")),
 }
-
-
-def _link(place: Place) -> None:
-    place.remember()
-    path = place.record
-    path.unlink()
-    path.symlink_to(f"{place.cache}/there")
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
