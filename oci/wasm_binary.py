@@ -5,11 +5,12 @@ as unsigned LEB128 of at most 32 bits, and that many bytes. Order and contents a
 here a file that is cut, or is something else altogether, gets a reason that a person understands.
 """
 
-from typing import Final, Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple, Protocol, overload
 
 from oci.errors import InvalidWasm
 
-__all__ = ["InvalidWasm", "Kind", "Section", "WasmBinary", "inspect", "looks_like_wat"]
+__all__ = ["Bytes", "InvalidWasm", "Kind", "Section", "WasmBinary", "inspect", "looks_like_wat", "preamble"]
 
 Kind = Literal["core module", "component"]
 
@@ -27,6 +28,10 @@ _SECTIONS: Final[dict[Kind, tuple[str, ...]]] = {
         "start", "import", "export", "value",
     ),
 }  # fmt: skip
+
+# Far beyond what compilers make and engines take; without bounds a file could fill the memory.
+_MAX_SECTIONS: Final = 100_000
+_MAX_NAMES: Final = 1_000_000  # bytes of the names of all custom sections
 
 _HEAD: Final = 64 << 10  # how far we look into what is no Wasm
 _ELF: Final = b"\x7fELF"
@@ -56,6 +61,18 @@ _WAT_WORDS: Final = (
 )  # fmt: skip
 
 
+class Bytes(Protocol):
+    """What can be read at any place: bytes, a memoryview, a file by way of `oci.file_bytes`."""
+
+    def __len__(self) -> int: ...
+
+    @overload
+    def __getitem__(self, at: int, /) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice, /) -> bytes | bytearray | memoryview: ...
+
+
 class Section(NamedTuple):
     """One section; `offset` and `size` are those of its contents. A custom section has its own name."""
 
@@ -73,20 +90,13 @@ class WasmBinary(NamedTuple):
     sections: tuple[Section, ...]
 
 
-def inspect(data: bytes | bytearray | memoryview) -> WasmBinary:
+def inspect(data: Bytes) -> WasmBinary:
     """The outline of a binary; its time grows with the number of sections only. Raises InvalidWasm."""
-    view = memoryview(data)
-    kind, version = _preamble(view)
-    sections = []
-    at = _PREAMBLE
-    while at < len(view):
-        section = _section(view, at, _SECTIONS[kind])
-        sections.append(section)
-        at = section.offset + section.size
-    return WasmBinary(kind, version, tuple(sections))
+    kind, version = preamble(data)
+    return WasmBinary(kind, version, tuple(_sections(data, _SECTIONS[kind])))
 
 
-def looks_like_wat(data: bytes | bytearray | memoryview) -> bool:
+def looks_like_wat(data: Bytes) -> bool:
     """Whether this is WebAssembly text: a parenthesis and one of its words, after blanks and comments."""
     text = bytes(data[:_HEAD])
     at = _after_blanks(text, 0)
@@ -99,7 +109,20 @@ def looks_like_wat(data: bytes | bytearray | memoryview) -> bool:
     return text[word:end] in _WAT_WORDS
 
 
-def _preamble(view: memoryview) -> tuple[Kind, int]:
+def _sections(view: Bytes, names: tuple[str, ...]) -> Iterator[Section]:
+    at, sections, letters = _PREAMBLE, 0, 0
+    while at < len(view):
+        section = _section(view, at, names)
+        yield section
+        at = section.offset + section.size
+        sections += 1
+        letters += len(section.name) if section.id == _CUSTOM else 0
+        if sections > _MAX_SECTIONS or letters > _MAX_NAMES:
+            raise InvalidWasm(f"{sections} sections and more; the file is damaged or made to do harm")
+
+
+def preamble(view: Bytes) -> tuple[Kind, int]:
+    """What the first 8 bytes say, kind and version; up to 64 KiB are looked at for a reason. Raises InvalidWasm."""
     head = bytes(view[:_PREAMBLE])
     if not head:
         raise InvalidWasm("the file is empty")
@@ -125,7 +148,7 @@ def _preamble(view: memoryview) -> tuple[Kind, int]:
             )
 
 
-def _section(view: memoryview, at: int, names: tuple[str, ...]) -> Section:
+def _section(view: Bytes, at: int, names: tuple[str, ...]) -> Section:
     """The section that begins at this offset."""
     number = view[at]
     if number >= len(names):
@@ -141,17 +164,19 @@ def _section(view: memoryview, at: int, names: tuple[str, ...]) -> Section:
     return Section(number, name, contents, size)
 
 
-def _custom_name(view: memoryview, at: int, end: int, where: str) -> str:
+def _custom_name(view: Bytes, at: int, end: int, where: str) -> str:
     length, at = _u32(view, at, end, f"the length of the name of {where}")
     if length > end - at:
         raise InvalidWasm(f"damaged: the name of {where} has {_bytes(length)} and the section only {end - at} more")
+    if length > _MAX_NAMES:
+        raise InvalidWasm(f"the name of {where} has {_bytes(length)}; the file is damaged or made to do harm")
     try:
         return str(view[at : at + length], "utf-8")
     except UnicodeDecodeError:
         raise InvalidWasm(f"damaged: the name of {where} is not UTF-8") from None
 
 
-def _u32(view: memoryview, at: int, end: int, what: str) -> tuple[int, int]:
+def _u32(view: Bytes, at: int, end: int, what: str) -> tuple[int, int]:
     """An unsigned LEB128 number of 32 bits, and where it ends."""
     value = 0
     for index in range(5):
@@ -167,7 +192,7 @@ def _u32(view: memoryview, at: int, end: int, what: str) -> tuple[int, int]:
     raise InvalidWasm(f"damaged: {what} takes more than 32 bits")
 
 
-def _what_else(view: memoryview) -> str:
+def _what_else(view: Bytes) -> str:
     """What a file that is no Wasm seems to be, and what to do about it."""
     head = bytes(view[:_HEAD])
     if head.startswith(_ELF) and head[_ELF_OS_ABI : _ELF_OS_ABI + 1] == bytes([_WASMTIME_ABI]):

@@ -20,6 +20,18 @@ from hypothesis import configuration, settings
 
 from tests.containerd.fixtures import containerd, containerd_release, containerds, native  # noqa: F401 - for pytest
 from tests.guests.build import build
+from tests.registry.fixtures import (  # noqa: F401 - for pytest
+    bad_registry,
+    bad_server,
+    own_authority,
+    own_certificate,
+    password_registry,
+    plain_registry,
+    registry_program,
+    tls_registry,
+    token_registry,
+    tool,
+)
 from tests.report import write_skips
 from wasm_shim.container.control import NURSERY_NAME
 

@@ -77,6 +77,14 @@ def user_paths(environ: Mapping[str, str]) -> Paths:
     )
 
 
+def images_path(environ: Mapping[str, str]) -> str:
+    """The effective user's images, an OCI layout. Raises InvalidArgument like `user_paths`.
+
+    Apart from these, as who runs files only needs no home.
+    """
+    return f"{_base(environ, 'XDG_DATA_HOME', '/var/lib' if os.geteuid() == 0 else '', '.local/share')}/images"
+
+
 def _base(environ: Mapping[str, str], variable: str, system: str, below_home: str) -> str:
     given = environ.get(variable, "")
     if given.startswith("/"):  # the specification: relative paths are invalid and ignored
@@ -172,6 +180,41 @@ def _overflow_uid() -> int:
         return -1
     with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
         return int(file.read())
+
+
+def unnamed_file(directory: int) -> int:
+    """A new writable file without a name in an open directory; it vanishes unless it gets one. Raises OSError."""
+    try:
+        return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):  # older overlayfs, NFS
+            return os.memfd_create("program")
+        raise
+
+
+def name_file(descriptor: int, path: str) -> None:
+    """Give a file of `unnamed_file` its name; one that is there already has the same bytes. Raises OSError."""
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", path, follow_symlinks=True)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(descriptor, path)
+
+
+def _copy(descriptor: int, path: str) -> None:
+    """From memory, where the file system has no unnamed files."""
+    temporary, sent, size = f"{path}.{os.getpid()}-{descriptor}", 0, os.fstat(descriptor).st_size
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        while sent < size:
+            sent += os.sendfile(file, descriptor, sent, size - sent)
+        os.rename(temporary, path)
+    finally:
+        os.close(file)
+        remove_file(temporary)
 
 
 def remove_file(path: str) -> None:

@@ -96,13 +96,19 @@ def _locked(path: Path) -> Iterator[None]:
 def _debian_packages(suite: str, peers: Path) -> Path:
     """The suite's containerd, unpacked, and runc beside it in the suite whose runc is used."""
     packages = ["containerd", "runc"] if suite == _RUNC_SUITE else ["containerd"]
-    return _made_once(peers / suite, lambda target: _unpack(suite, packages, target))
+    return unpacked(suite, packages, peers / suite)
+
+
+def unpacked(suite: str, packages: list[str], target: Path) -> Path:
+    """The directory `target` with the files of these packages, fetched unless it is there; raises PeerMissing."""
+    return _made_once(target, lambda made: _unpack(suite, packages, made))
 
 
 def _unpack(suite: str, packages: list[str], target: Path) -> None:
+    what = f"{packages[0]} of Debian {suite}"
     missing = [tool for tool in ("apt-get", "dpkg-deb") if not shutil.which(tool)]
     if missing:
-        raise PeerMissing(f"containerd of Debian {suite}: no {missing[0]} to fetch it with")
+        raise PeerMissing(f"{what}: no {missing[0]} to fetch it with")
     with tempfile.TemporaryDirectory(prefix="apt-") as name:
         work = Path(name)
         for directory in ("lists/partial", "cache/archives/partial", "sources", "packages"):
@@ -110,12 +116,12 @@ def _unpack(suite: str, packages: list[str], target: Path) -> None:
         try:
             write_sources(suite, work / "sources")
         except NoArchive as error:
-            raise PeerMissing(f"containerd of Debian {suite}: {error}") from error
+            raise PeerMissing(f"{what}: {error}") from error
         _apt(work, "update")
         said = _apt(work, "download", *packages)
         found = sorted((work / "packages").glob("*.deb"))
         if len(found) < len(packages):
-            raise PeerMissing(f"containerd of Debian {suite}: apt-get cannot download it: {said}")
+            raise PeerMissing(f"{what}: apt-get cannot download it: {said}")
         for package in found:
             subprocess.run(["dpkg-deb", "-x", package, target], check=True, timeout=120)
 

@@ -156,9 +156,7 @@ def test_precompiled_code_is_refused(home: Environment, guest: Guest, tmp_path: 
             assert "precompiled" in refused(home, CANNOT_RUN, "run", "--rm", program)
 
 
-@pytest.mark.parametrize(
-    "image", ["none.wasm", "./none", "/none/at/all.wat", "hello", "docker.io/library/x:1", "x" * 300]
-)
+@pytest.mark.parametrize("image", ["none.wasm", "./none", "../none", "/none/at/all.wat", "none/at/all.wasm"])
 def test_missing_program_is_127(home: Environment, tmp_path: Path, image: str) -> None:
     """A program that is not there is 127, and the message names it as it was given, or where it was looked for."""
     assert Path(image).name in refused(home, NOT_THERE, "run", "--rm", image, cwd=tmp_path)

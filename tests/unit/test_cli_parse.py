@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wasm_shim.cli import full
-from wasm_shim.cli.options import VERBS, Verb
+from wasm_shim.cli.options import GROUPS, VERBS, Verb
 from wasm_shim.cli.output import OURS, Refusal
 from wasm_shim.cli.quick import HelpWanted, parse
 
@@ -62,7 +62,7 @@ def fully(words: list[str], verb: Verb = RUN) -> dict[str, Any] | str:
         return 7
 
     try:
-        code = full.main([verb.name, *words], invoke)
+        code = full.main([*verb.name.split(), *words], invoke)
     except Refusal as refusal:
         return REFUSED if refusal.code == OURS else f"code {refusal.code}"
     assert code == (7 if got else 0)
@@ -134,7 +134,7 @@ def test_parsers_agree_on_odd_words(words: list[str]) -> None:
 @EVERY_VERB
 def test_help_lists_every_option(verb: Verb, capfd: pytest.CaptureFixture[str]) -> None:
     """The help of a verb has its summary and every name of every option and argument."""
-    assert full.main([verb.name, "--help"], lambda *_: 1) == 0
+    assert full.main([*verb.name.split(), "--help"], lambda *_: 1) == 0
     printed = capfd.readouterr().out
     plain = " ".join(printed.replace("│", " ").split())
     assert verb.summary.split(",")[0] in plain
@@ -144,14 +144,19 @@ def test_help_lists_every_option(verb: Verb, capfd: pytest.CaptureFixture[str]) 
 
 
 def test_help_lists_every_verb(capfd: pytest.CaptureFixture[str]) -> None:
-    """The program's help has all verbs; without a word it is printed, too, and the exit code is ours."""
-    assert full.main(["--help"], lambda *_: 1) == 0
-    printed = capfd.readouterr().out
-    assert all(verb.name in printed for verb in VERBS)
-    assert full.main([], lambda *_: 1) == OURS
+    """The program's help has all verbs, a group's its own; without a word it is printed, too, and the exit code is
+    ours."""
+    for group in ([], *([name] for name in GROUPS)):
+        assert full.main([*group, "--help"], lambda *_: 1) == 0
+        printed = capfd.readouterr().out
+        names = [verb.name.split() for verb in VERBS]
+        assert all(name[len(group)] in printed for name in names if name[: len(group)] == group)
+        assert full.main(group, lambda *_: 1) == OURS
 
 
-@pytest.mark.parametrize("words", [["nonsense"], ["--nonsense"], ["ps", "--nonsense"], ["rm"], ["wit"], ["ps", "x"]])
+@pytest.mark.parametrize(
+    "words", [["nonsense"], ["--nonsense"], ["ps", "--nonsense"], ["rm"], ["wit"], ["ps", "x"], ["image", "x"]]
+)
 def test_rejects_other_words(words: list[str]) -> None:
     """A verb or an option that is not there is refused in one line that names the way to the help."""
     with pytest.raises(Refusal, match="; see: wasm-shim --help") as refusal:
@@ -178,9 +183,10 @@ def test_table_is_consistent(verb: Verb) -> None:
 # What is loaded
 
 
-@pytest.mark.parametrize("code", ["import wasm_shim.cli.quick", "import wasm_shim.cli.app", "import wasm_shim.cli.run"])
-def test_quick_verbs_load_little(code: str) -> None:
-    """Neither the door nor the quick parser nor `run` imports typer, rich, asyncio or wasmtime's classes."""
-    heavy = "{'typer', 'rich', 'click', 'asyncio', 'wasmtime', 'google', 'oras'}"
-    words = [sys.executable, "-c", f"import sys; {code}; print(sorted({heavy} & set(sys.modules)))"]
+@pytest.mark.parametrize("module", ["quick", "app", "run", "references"])
+def test_quick_verbs_load_little(module: str) -> None:
+    """Neither the door nor the quick parser nor `run` imports what takes long, also for an image that it knows."""
+    heavy = "{'typer', 'rich', 'click', 'asyncio', 'wasmtime', 'google', 'oras', 'requests', 'dataclasses'}"
+    code = f"import sys; import wasm_shim.cli.{module}; print(sorted({heavy} & set(sys.modules)))"
+    words = [sys.executable, "-c", code]
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -180,3 +180,19 @@ def test_loads_nothing_heavy() -> None:
     script = "import sys, oci.wasm_binary; print(*{'dataclasses', 'inspect', 'pathlib', 'json'} & sys.modules.keys())"
     run = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []
+
+
+def test_rejects_more_sections_and_longer_names_than_could_be_meant() -> None:
+    assert "100001 sections and more" in reason(CORE_PREAMBLE + b"\x01\x00" * 100_001)
+    name = 400_000
+    length = bytes([name & 0x7F | 0x80, name >> 7 & 0x7F | 0x80, name >> 14])
+    size = name + len(length)
+    custom = b"\0" + bytes([size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14]) + length + b"a" * name
+    assert len(inspect(CORE_PREAMBLE + custom * 2).sections) == 2
+    assert "3 sections and more" in reason(CORE_PREAMBLE + custom * 3)
+
+
+def test_rejects_a_name_that_fills_the_memory() -> None:
+    number = bytes([0x80, 0x80, 0x80, 0x01])  # 2 MiB
+    size = bytes([0x84, 0x80, 0x80, 0x01])
+    assert "has 2097152 bytes" in reason(CORE_PREAMBLE + b"\0" + size + number + bytes(2 << 20))

@@ -5,6 +5,7 @@ import signal
 import sys
 from typing import Any
 
+from oci.errors import OciError
 from wasm_shim.cli.options import VERBS, Verb
 from wasm_shim.cli.output import OURS, Refusal, complain
 from wasm_shim.errors import WasmShimError
@@ -19,8 +20,8 @@ def main() -> None:
     except Refusal as refusal:
         complain(str(refusal))
         code = refusal.code
-    except WasmShimError as error:
-        complain(error.message)
+    except (WasmShimError, OciError) as error:
+        complain(str(error))
         code = OURS
     except BrokenPipeError:  # whoever read our output has enough
         os.dup2(os.open("/dev/null", os.O_WRONLY), 1)

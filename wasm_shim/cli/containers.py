@@ -12,7 +12,7 @@ from wasm_shim.records import Record, all_records, find_record
 
 def ps(values: dict[str, Any]) -> int:
     """List containers, those that run first made first; with --all the ended ones, too."""
-    rows: list[tuple[str, ...]] = [("CONTAINER ID", "PROGRAM", "COMMAND", "STATUS", "NAME")]
+    rows: list[tuple[str, ...]] = [("CONTAINER ID", "IMAGE", "COMMAND", "STATUS", "NAME")]
     for record in all_records(user_paths(os.environ)):
         alive = record.alive()
         if not alive and not values["all"]:
@@ -30,8 +30,8 @@ def _row(record: Record, *, alive: bool) -> tuple[str, ...]:
     state = record.state()
     command = " ".join(state.get("command") or ())
     short = command if len(command) <= 30 else f"{command[:29]}…"
-    name = os.path.basename(state.get("program") or "")
-    return record.short_id, name, short, _status(state, alive=alive), state.get("name") or ""
+    image = state.get("image", "") if state.get("digest") else os.path.basename(state.get("program") or "")
+    return record.short_id, image, short, _status(state, alive=alive), state.get("name") or ""
 
 
 def _status(state: dict[str, Any], *, alive: bool) -> str:

@@ -6,25 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from wasm_shim.cli.options import VERBS, Argument, Option, Verb
+from wasm_shim.cli.options import GROUPS, VERBS, Argument, Option, Verb
 from wasm_shim.cli.output import OURS, Refusal
 
 
 def main(words: list[str], invoke: Callable[[Verb, dict[str, Any]], int]) -> int:
     """Parse and run; the exit code. Raises Refusal for words that do not fit."""
-    app = typer.Typer(
-        name="wasm-shim",
-        help="Run WebAssembly programs as containers.",
-        add_completion=False,
-        no_args_is_help=True,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        pretty_exceptions_enable=False,
-    )
-    for verb in VERBS:
-        settings = {"allow_interspersed_args": not verb.greedy}
-        app.command(verb.name, help=verb.summary, context_settings=settings)(_command(verb, invoke))
     try:
-        outcome = app(words, prog_name="wasm-shim", standalone_mode=False)
+        outcome = _application(invoke)(words, prog_name="wasm-shim", standalone_mode=False)
     except typer.Exit as end:
         return end.exit_code
     except typer.TyperException as error:
@@ -33,6 +22,30 @@ def main(words: list[str], invoke: Callable[[Verb, dict[str, Any]], int]) -> int
             return OURS
         raise Refusal(OURS, f"{message.rstrip('.')}; see: wasm-shim --help") from error
     return outcome if isinstance(outcome, int) else 0
+
+
+def _application(invoke: Callable[[Verb, dict[str, Any]], int]) -> typer.Typer:
+    app = _group("wasm-shim", "Run WebAssembly programs as containers, and move them through registries.")
+    groups = {name: _group(name, help_) for name, help_ in GROUPS.items()}
+    for verb in VERBS:
+        group, _, name = verb.name.rpartition(" ")
+        settings = {"allow_interspersed_args": not verb.greedy}
+        parent = groups[group] if group else app
+        parent.command(name, help=verb.summary, context_settings=settings)(_command(verb, invoke))
+    for each in groups.values():
+        app.add_typer(each)
+    return app
+
+
+def _group(name: str, help_: str) -> typer.Typer:
+    return typer.Typer(
+        name=name,
+        help=help_,
+        add_completion=False,
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        pretty_exceptions_enable=False,
+    )
 
 
 def _command(verb: Verb, invoke: Callable[[Verb, dict[str, Any]], int]) -> Callable[..., int]:
@@ -59,8 +72,8 @@ def _option(option: Option) -> inspect.Parameter:
 def _argument(argument: Argument) -> inspect.Parameter:
     info = typer.Argument(help=argument.help, metavar=argument.name, show_default=False)
     kind: Any = list[str] if argument.rest else str
-    optional = argument.name == "ARG"
-    return _parameter(argument.name, kind, info, default=[] if optional else inspect.Parameter.empty)
+    missing: Any = [] if argument.rest else ""
+    return _parameter(argument.name, kind, info, default=missing if argument.optional else inspect.Parameter.empty)
 
 
 def _parameter(name: str, kind: Any, info: Any, *, default: Any) -> inspect.Parameter:

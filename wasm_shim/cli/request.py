@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 from wasm_shim.cli.output import OURS, Refusal, refusal_of_program
 from wasm_shim.errors import PermissionDenied, WasmShimError
+from wasm_shim.images.start import Start, is_path
 from wasm_shim.runtime.source import open_program
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,199}")  # Docker's rule for container names; they become file names
 
 
 class RunRequest(NamedTuple):
-    """A checked `run`: where the program is, and the container's OCI spec."""
+    """A checked `run`: where the program is, and the container's OCI spec; `digest` is that of an image."""
 
     program: str
     entrypoint: str
@@ -25,21 +26,23 @@ class RunRequest(NamedTuple):
     terminal: bool
     config: bytes
     command: tuple[str, ...]
+    image: str
+    digest: str
 
 
 def read_request(values: dict[str, Any]) -> RunRequest:
     """Raises Refusal with one sentence for everything that can be seen to be wrong before anything is made."""
-    program = _program(values["IMAGE"])
-    entrypoint = f"/{posixpath.basename(program)}"
-    arguments = (values["entrypoint"] or entrypoint, *values["ARG"])
+    start = _start(values)
+    arguments = start.arguments(values["entrypoint"], values["ARG"])
     name = values["name"]
     if name and not _NAME.fullmatch(name):
         raise Refusal(OURS, f"invalid name {name!r}; use up to 200 letters, digits, and . _ - behind the first")
-    directory = values["workdir"] or "/"
+    mounts = [_volume(text) for text in values["volume"]] + [_directory(text) for text in values["dir"]]
+    directory = values["workdir"] or _inside(start.working_directory, mounts)
     if not directory.startswith("/"):
         raise Refusal(OURS, f"working directory {directory!r} is not absolute; begin it with /")
-    environment = [f"{key}={value}" for key, value in _environment(values).items()]
-    for word in (program, *arguments, values["invoke"], directory, *environment):
+    environment = [f"{key}={value}" for key, value in _environment(values, start.env).items()]
+    for word in (start.program, *arguments, values["invoke"], directory, *environment):
         if "\0" in word or word.encode(errors="backslashreplace").decode() != word:
             raise Refusal(OURS, f"{word!r} is not UTF-8, or holds a NUL; guests take text only: rename it")
     spec = {
@@ -52,11 +55,11 @@ def read_request(values: dict[str, Any]) -> RunRequest:
             "cwd": directory,
             "noNewPrivileges": True,
         },
-        "mounts": [_volume(text) for text in values["volume"]] + [_directory(text) for text in values["dir"]],
+        "mounts": mounts,
     }
     return RunRequest(
-        program=program,
-        entrypoint=entrypoint,
+        program=start.program,
+        entrypoint=start.name,
         invoke=values["invoke"],
         name=name,
         remove=values["rm"],
@@ -64,15 +67,24 @@ def read_request(values: dict[str, Any]) -> RunRequest:
         terminal=values["tty"],
         config=json.dumps(spec).encode(errors="surrogateescape"),
         command=arguments,
+        image=values["IMAGE"],
+        digest=start.digest,
     )
+
+
+def _start(values: dict[str, Any]) -> Start:
+    """What runs: a file, or the program of an image."""
+    if is_path(values["IMAGE"]):
+        path = _program(values["IMAGE"])
+        name = f"/{posixpath.basename(path)}"
+        return Start(path, name, (name,))
+    from wasm_shim.cli import references  # not for files
+
+    return references.start(values)
 
 
 def _program(image: str) -> str:
     """The absolute path of the program's file."""
-    looks_like_path = "/" in image or image.endswith((".wasm", ".wat"))
-    if not looks_like_path and not os.path.exists(image):
-        message = f"no file {image}, and this version runs no images from registries; give the path of a .wasm file"
-        raise Refusal(127, message)
     path = os.path.abspath(image)
     try:
         os.close(open_program(image))
@@ -83,8 +95,16 @@ def _program(image: str) -> str:
     return path
 
 
-def _environment(values: dict[str, Any]) -> dict[str, str]:
-    environment: dict[str, str] = {}
+def _inside(directory: str, mounts: list[dict[str, Any]]) -> str:
+    """An image's working directory where a mount has it: a guest of an image sees nothing else of its files."""
+    places = [posixpath.normpath(mount["destination"]) for mount in mounts]
+    wanted = posixpath.normpath(directory or "/")
+    return directory if any(f"{wanted}/".startswith(f"{place.rstrip('/')}/") for place in places) else "/"
+
+
+def _environment(values: dict[str, Any], image: tuple[str, ...]) -> dict[str, str]:
+    """The image's variables, and over them the given ones."""
+    environment = {name: value for name, _, value in (entry.partition("=") for entry in image)}
     for path in values["env_file"]:
         for number, line in enumerate(_lines(path), start=1):
             text = line.strip()

@@ -35,7 +35,7 @@ def run(values: dict[str, Any]) -> int:
     if request.terminal and request.interactive and not os.isatty(0):
         raise Refusal(OURS, "-i with -t needs a terminal as stdin, and it is none; leave out -t")
     paths = user_paths(os.environ)
-    state = {"name": request.name, "program": request.program, "command": request.command}
+    state = {key: getattr(request, key) for key in ("name", "program", "image", "digest", "command")}
     signals = _Signals()
     record, lock = create_record(paths, request.config, state, remove=request.remove)
     started = False

@@ -72,7 +72,7 @@ def _is_kernels(source: str) -> bool:
 def _program(argument: str, mounts: tuple[Mount, ...], image: Image) -> tuple[str, str]:
     """The host's path of the program that `argument` names, and the name for messages."""
     if argument == image.entrypoint:
-        return image.path, posixpath.basename(image.path)
+        return image.path, posixpath.basename(image.entrypoint)
     inside = _normal(argument) if argument.startswith("/") else ""
     mount = max((m for m in mounts if _beneath(inside, m.target)), key=lambda m: len(m.target), default=None)
     if mount:  # the innermost one: it hides what others have at its place
@@ -80,7 +80,7 @@ def _program(argument: str, mounts: tuple[Mount, ...], image: Image) -> tuple[st
         if os.path.isfile(path):
             return path, argument
     if argument == posixpath.basename(image.entrypoint):
-        return image.path, posixpath.basename(image.path)
+        return image.path, posixpath.basename(image.entrypoint)
     raise NotFound(f"no program {argument}: the container has one program, {image.entrypoint}; name that")
 
 

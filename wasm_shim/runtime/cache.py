@@ -5,7 +5,6 @@ Precompiled code is native code that wasmtime loads without an integrity check, 
 is written without a name and then linked.
 """
 
-import errno
 import hashlib
 import os
 import stat
@@ -14,7 +13,7 @@ from fcntl import F_WRLCK, fcntl
 from typing import NamedTuple
 
 from wasm_shim.errors import PermissionDenied, WasmShimError
-from wasm_shim.paths import open_private, remove_file, storage_error
+from wasm_shim.paths import name_file, open_private, remove_file, storage_error, unnamed_file
 from wasm_shim.runtime.program import Program
 
 _WHAT, _REMEDY = "program cache", "set XDG_CACHE_HOME to a directory of your own"
@@ -73,10 +72,8 @@ class ProgramCache:
         """A new writable file without a name in the cache's file system; it vanishes unless published."""
         directory = self.open()
         try:
-            return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=directory)
+            return unnamed_file(directory)
         except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):  # older overlayfs, NFS
-                return os.memfd_create("program")
             raise self.failure(error) from error
         finally:
             os.close(directory)
@@ -86,8 +83,8 @@ class ProgramCache:
         description = self.unnamed()
         try:
             os.write(description, program.to_json())
-            _link(description, f"{self.directory}/{key}.json")
-            _link(code, self.path(key))  # last: its name says that both are there
+            name_file(description, f"{self.directory}/{key}.json")
+            name_file(code, self.path(key))  # last: its name says that both are there
         except OSError as error:
             raise self.failure(error) from error
         finally:
@@ -126,31 +123,6 @@ def take_lock(descriptor: int, key: str) -> None:
     """
     whole = struct.pack("hhqqi4x", F_WRLCK, os.SEEK_SET, int(key[:12], 16), 1, 0)  # struct flock
     fcntl(descriptor, _F_OFD_SETLKW, whole)
-
-
-def _link(descriptor: int, path: str) -> None:
-    """Give a file of `ProgramCache.unnamed` its name; one that is there already has the same bytes."""
-    try:
-        os.link(f"/proc/self/fd/{descriptor}", path, follow_symlinks=True)
-    except FileExistsError:
-        return
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        _copy(descriptor, path)
-
-
-def _copy(descriptor: int, path: str) -> None:
-    """From memory, where the file system has no unnamed files."""
-    temporary, sent, size = f"{path}.{os.getpid()}-{descriptor}", 0, os.fstat(descriptor).st_size
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        while sent < size:
-            sent += os.sendfile(file, descriptor, sent, size - sent)
-        os.rename(temporary, path)
-    finally:
-        os.close(file)
-        remove_file(temporary)
 
 
 def digest(descriptor: int) -> str:

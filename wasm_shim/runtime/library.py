@@ -11,6 +11,7 @@ import wasmtime
 from wasmtime import component as wc
 
 from wasm_shim.errors import InvalidArgument, NotFound
+from wasm_shim.images.start import is_path
 from wasm_shim.paths import user_paths
 from wasm_shim.runtime.cache import ProgramCache
 from wasm_shim.runtime.compile import compile_now
@@ -131,9 +132,14 @@ def _exit(code: int) -> None:
     raise Exit(code & 0xFF)
 
 
-def load(path: str | os.PathLike[str]) -> LoadedProgram:
-    """Load a .wasm or .wat file: `load("addition.wasm").add(27, 6)`.
+def load(program: str | os.PathLike[str]) -> LoadedProgram:
+    """Load a .wasm or .wat file, or an image, which is pulled where it is missing: `load("addition.wasm").add(27, 6)`.
 
-    Raises NotFound, InvalidArgument and the other errors of `wasm_shim.errors`, each with a sentence.
+    A string is a file where there is such a file, or where it looks like one. Raises NotFound, InvalidArgument and
+    the other errors of `wasm_shim.errors`, each with a sentence.
     """
-    return LoadedProgram(os.path.abspath(os.fspath(path)))
+    if isinstance(program, str) and not is_path(program) and not os.path.exists(program):
+        from wasm_shim.images.library import program_of  # not for files
+
+        return LoadedProgram(program_of(program))
+    return LoadedProgram(os.path.abspath(os.fspath(program)))
