@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from select import poll
 from typing import TYPE_CHECKING
 
 from wasm_shim.ttrpc.frames import FrameDecoder
@@ -62,6 +63,15 @@ class Channel:
         self._finishing = False
         self.closed = False
         self._update_watches()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it is closed, or its peer has gone, also where what that left is still to be read."""
+        if self.closed:
+            return True
+        poller = poll()
+        poller.register(self._fd, 0)  # tells of a hang-up all the same (poll(2))
+        return bool(poller.poll(0))
 
     def send(self, data: bytes) -> None:
         """Write `data` now or when the peer has room; dropped without a word once the channel is closed."""

@@ -40,7 +40,7 @@ class Reply:
     @property
     def unheard(self) -> bool:
         """Whether who asked has hung up, and the answer is still missing."""
-        return self._channel is not None and self._channel.closed
+        return self._channel is not None and self._channel.abandoned
 
     def send(self, payload: bytes) -> None:
         """Answer with an encoded message; RuntimeError if there was an answer before."""

@@ -118,8 +118,8 @@ class Zygote:
         routine.place(parent)
         # Copying nothing returns where to: that is the pid, or -1.
         self._forked = routine.call(function("memcpy"), forked, 0, 0, check=NOT_NEGATIVE)
-        routine.call(function("close"), self._accepted)
         reached_here(routine, "zygote.forked")
+        routine.call(function("close"), self._accepted)
         routine.jump(again)
         self._base = routine.lay_down()
 
