@@ -55,6 +55,8 @@ def push(values: dict[str, Any]) -> int:
         _check_no_pack_options(values)
         source = open_store(images_path(os.environ))
         name = str(find_one(source, target).descriptor.digest)
+    if reference.digest and str(reference.digest) != name:
+        raise Refusal(OURS, f"{reference.familiar()} has another digest than what is pushed, {name}; leave it out")
     with progress(quiet=values["quiet"]) as report:
         sent = push_image(source, name, reference, registry_options(values), report)
     _report(f"Pushed: {reference.familiar()}", sent, quiet=values["quiet"])

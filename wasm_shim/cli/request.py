@@ -11,6 +11,7 @@ from wasm_shim.errors import PermissionDenied, WasmShimError
 from wasm_shim.images.start import Start, is_path
 from wasm_shim.runtime.source import open_program
 
+PULL_MODES = MISSING, ALWAYS, NEVER = "missing", "always", "never"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,199}")  # Docker's rule for container names; they become file names
 
 
@@ -74,6 +75,8 @@ def read_request(values: dict[str, Any]) -> RunRequest:
 
 def _start(values: dict[str, Any]) -> Start:
     """What runs: a file, or the program of an image."""
+    if values["pull"] not in ("", *PULL_MODES):
+        raise Refusal(OURS, f"--pull {values['pull']} is not known; write one of {', '.join(PULL_MODES)}")
     if is_path(values["IMAGE"]):
         path = _program(values["IMAGE"])
         name = f"/{posixpath.basename(path)}"
