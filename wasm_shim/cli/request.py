@@ -99,10 +99,12 @@ def _program(image: str) -> str:
 
 
 def _inside(directory: str, mounts: list[dict[str, Any]]) -> str:
-    """An image's working directory where a mount has it: a guest of an image sees nothing else of its files."""
-    places = [posixpath.normpath(mount["destination"]) for mount in mounts]
-    wanted = posixpath.normpath(directory or "/")
-    return directory if any(f"{wanted}/".startswith(f"{place.rstrip('/')}/") for place in places) else "/"
+    """An image's working directory where a volume has it: of the image's own files a guest sees none."""
+    wanted = posixpath.normpath(f"///{directory}")  # not two slashes, which POSIX keeps
+    places = [posixpath.normpath(f"///{mount['destination']}") for mount in mounts]
+    if "/" in places:  # beside which there is no working directory
+        return "/"
+    return wanted if any(f"{wanted}/".startswith(f"{place}/") for place in places) else "/"
 
 
 def _environment(values: dict[str, Any], image: tuple[str, ...]) -> dict[str, str]:
