@@ -9,6 +9,7 @@ import pytest
 
 from oci.pack import pack
 from oci.reference import Reference
+from tests.conftest import User
 from tests.contracts.stores import put_artifact
 from tests.integration import support
 from tests.integration.images import blobs, digest_of, new_name, ran, said, store
@@ -71,6 +72,16 @@ def test_a_file_of_that_name_is_pointed_at(home: Environment, guest: Guest, tmp_
     assert done.returncode == 125
     assert "write ./hello if you mean the file" in refusal(done)
     assert said(home, "run", "--rm", "./hello", cwd=tmp_path) == HELLO
+
+
+def test_an_ordinary_user_has_images_of_their_own(ordinary_user: User, guest: Guest, reference: str) -> None:
+    """From the first push to a run of a root file system's program, in directories that are theirs."""
+    program = Path(ordinary_user.environment["HOME"], "hello.wat")
+    program.write_bytes(guest("hello.wat").read_bytes())
+    for words in (["push", "--layout", "image", program, reference], ["run", "--rm", reference], ["images", "-q"]):
+        done = ordinary_user.run(["wasm-shim", *map(str, words)])
+        assert (done.returncode, done.stderr) == (0, ""), words
+    assert store(ordinary_user.environment).stat().st_uid == ordinary_user.uid
 
 
 # A warm run

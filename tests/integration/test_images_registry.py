@@ -64,6 +64,10 @@ def test_an_image_is_pushed_from_the_store(home: Environment, guest: Guest, refe
     assert "--layout is for packing, and no FILE is given" in refused(home, "push", "--layout", "image", reference)
 
 
+def test_push_of_a_file_needs_a_place(home: Environment, guest: Guest) -> None:
+    assert refused(home, "push", guest(KIT)).startswith("missing argument REF, which says where to")
+
+
 def test_push_refuses_another_digest(home: Environment, guest: Guest, reference: str) -> None:
     """A name with a digest is for just that content."""
     name = f"{reference}@sha256:{'0' * 64}"
