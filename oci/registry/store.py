@@ -26,6 +26,7 @@ from oci.registry.upload import Upload
 __all__ = ["Registry"]
 
 _TAG: Final = re.compile("[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}")
+_TRIES: Final = 4  # of a manifest whose content the registry does not see: within about 2 seconds
 _ACCEPT: Final = ", ".join(
     (
         media_types.OCI_INDEX,
@@ -165,18 +166,22 @@ class Registry:
         return answer
 
     def _put_manifest(self, name: str, descriptor: Descriptor, raw: bytes) -> None:
-        headers = {"Content-Type": descriptor.media_type}
-        answer = self.client.ask(Call("PUT", self._url("manifests", name), self._push, headers, raw))
-        if answer.status not in (200, 201, 202, 204):
-            raise self._rejected(answer, name)
+        """Put a manifest, and again for a moment where a registry misses what it names.
+
+        docker-registry 2.8 rewrites its links in place, so it does not see a blob while another pushes the same one.
+        """
+        call = Call("PUT", self._url("manifests", name), self._push, {"Content-Type": descriptor.media_type}, raw)
+        attempts = self.client.attempts(_TRIES)
+        while (answer := self.client.ask(call)).status not in (200, 201, 202, 204):
+            misses = answer.status in (400, 404) and b"_UNKNOWN" in answer.body
+            if not (misses and attempts.wait()):
+                raise self._rejected(answer, name, misses=misses)
         check_digest(answer, descriptor.digest)
         self._recent = descriptor.digest, raw
 
-    def _rejected(self, answer: Answer, name: str) -> OciError:
+    def _rejected(self, answer: Answer, name: str, *, misses: bool) -> OciError:
         error = refusal(answer, self._called(name), self.registry)
-        if answer.status == 400 and b"_UNKNOWN" in answer.body:  # a blob or manifest that it names
-            return NotFound(f"{error}; write what it names before")
-        return error
+        return NotFound(f"{error}; write what it names before") if misses else error
 
     def _url(self, kind: str, name: str | Digest) -> str:
         return f"{self.client.base}{self._path}/{kind}/{name}"

@@ -146,13 +146,14 @@ def test_the_working_directory_counts_where_a_volume_has_it(home: Environment, g
     """Elsewhere there is none: a guest of an image sees nothing else of its files."""
     layout = Layout.create(tmp_path / "layout")
     packed = pack(guest(KIT), PackOptions(ArtifactLayout.IMAGE))
-    _put_with_directory(layout, packed, "/work")
+    _put_with_directory(layout, packed, "/srv/data")
     archive = tmp_path / "image.tar"
     subprocess.run(["tar", "-cf", archive, "-C", layout.path, "oci-layout", "index.json", "blobs"], check=True)
     said(home, "load", "-i", archive)
     (tmp_path / "file").write_text("content")
-    assert said(home, "run", "--rm", "-v", f"{tmp_path}:/work", "x/work", "read", "file") == ["content"]
-    assert ran(home, "x/work", "args")[1:] == ["arg args"]
+    assert said(home, "run", "--rm", "-v", f"{tmp_path}:/srv/data", "x/kit", "read", "file") == ["content"]
+    assert said(home, "run", "--rm", "-v", f"{tmp_path}:/", "x/kit", "read", "/file") == ["content"]
+    assert ran(home, "x/kit", "args")[1:] == ["arg args"]
 
 
 def _put_with_directory(layout: Layout, packed: Packed, directory: str) -> None:
@@ -163,4 +164,4 @@ def _put_with_directory(layout: Layout, packed: Packed, directory: str) -> None:
     raw = json.dumps(config).encode()
     described = Descriptor.of(packed.manifest.config.media_type, raw)
     layout.write(described, [raw])
-    put_parent(layout, new_manifest(described, packed.manifest.layers), "docker.io/x/work:latest")
+    put_parent(layout, new_manifest(described, packed.manifest.layers), "docker.io/x/kit:latest")

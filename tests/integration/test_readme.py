@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, User
+from tests.integration.readme import README
 from wasm_shim.cli.options import VERBS
 
-README = (ROOT / "README.md").read_text()
 FIRST = "python3 -m venv"
 
 

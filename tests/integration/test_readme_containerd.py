@@ -9,17 +9,12 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.containerd.daemon import Daemon
-from tests.integration.test_readme import README
+from tests.integration.readme import README, REGISTRY, block
+from tests.integration.support import Environment
+from tests.registry.server import RegistryServer
 
 pytestmark = pytest.mark.root
 SHIM = "containerd-shim-wasm-v1"
-
-
-def examples() -> list[tuple[str, str]]:
-    """(command, output) of the block for containerd."""
-    [block] = re.findall(r"^```console containerd\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    parts = [part.partition("\n") for part in block.split("$ ")[1:]]
-    return [(command, output) for command, _, output in parts]
 
 
 def installed_here(command: str, daemon: Daemon) -> str:
@@ -28,16 +23,20 @@ def installed_here(command: str, daemon: Daemon) -> str:
 
 
 @pytest.mark.parametrize("containerd", ["2.1"], indirect=True)  # older ones put the name of the code behind an error
-def test_commands_print_what_readme_shows(containerd: Daemon, tmp_path: Path) -> None:
+def test_commands_print_what_readme_shows(
+    containerd: Daemon, plain_registry: RegistryServer, home: Environment, tmp_path: Path
+) -> None:
     """One after the other, from the link that makes the shim known to a program that is not there."""
-    for name in ("tests", "wasm_shim", "oci"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
     (containerd.programs / SHIM).unlink()
-    for command, output in examples():
+    ours = {name: value for name, value in home.items() if name.startswith("XDG_")}
+    environment = {**containerd.environment, **ours}
+    environment["PATH"] += f":{Path(sys.executable).parent}"
+    for command, output in block("containerd"):
         done = subprocess.run(
-            ["sh", "-c", installed_here(command, containerd)],
+            ["sh", "-c", installed_here(command, containerd).replace(REGISTRY, plain_registry.host)],
             cwd=tmp_path,
-            env=containerd.environment,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -170,6 +170,13 @@ def test_a_manifest_that_is_refused(
         bad_registry.write(MANIFEST.descriptor, [MANIFEST.raw])
 
 
+def test_a_manifest_is_put_again_where_another_pushes_its_blobs(bad_registry: Registry, bad_server: Scripted) -> None:
+    unknown = reply(400, b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}')
+    bad_server.answer = taking(PUT=failing(2, *unknown))
+    bad_registry.write(MANIFEST.descriptor, [MANIFEST.raw])
+    assert bodies(bad_server) == [MANIFEST.raw] * 3
+
+
 def test_what_a_manifest_names_and_the_registry_lacks_is_told(bad_registry: Registry, bad_server: Scripted) -> None:
     body = b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}'
     bad_server.answer = taking(PUT=lambda _: reply(400, body))

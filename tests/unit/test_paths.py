@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from wasm_shim.errors import InvalidArgument, PermissionDenied, ResourceExhausted, WasmShimError
-from wasm_shim.paths import Paths, open_private, storage_error, user_paths
+from wasm_shim.paths import Paths, images_path, open_private, storage_error, user_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +75,26 @@ def test_directories_inside() -> None:
     paths = user_paths(XDG)
     assert (paths.containers, paths.names) == ("/s/wasm-shim/containers", "/s/wasm-shim/names")
     assert paths.programs == "/c/wasm-shim/programs"
+
+
+def test_images_are_data() -> None:
+    """They follow a variable of their own, below HOME without it, and the other directories do without that one."""
+    assert images_path({"XDG_DATA_HOME": "/d/"}) == "/d/wasm-shim/images"
+    assert "XDG_DATA_HOME" not in XDG
+
+
+@as_root
+def test_images_of_root() -> None:
+    assert images_path({}) == images_path({"XDG_DATA_HOME": "relative"}) == "/var/lib/wasm-shim/images"
+
+
+@as_root
+@pytest.mark.usefixtures("nobody")
+def test_images_of_a_user() -> None:
+    """Somebody without an entry in the user database."""
+    assert images_path({"HOME": "/h"}) == "/h/.local/share/wasm-shim/images"
+    with pytest.raises(InvalidArgument, match="set HOME or XDG_DATA_HOME"):
+        images_path({})
 
 
 @as_root

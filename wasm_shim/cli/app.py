@@ -5,7 +5,6 @@ import signal
 import sys
 from typing import Any
 
-from oci.errors import OciError
 from wasm_shim.cli.options import VERBS, Verb
 from wasm_shim.cli.output import OURS, Refusal, complain
 from wasm_shim.errors import WasmShimError
@@ -20,8 +19,8 @@ def main() -> None:
     except Refusal as refusal:
         complain(str(refusal))
         code = refusal.code
-    except (WasmShimError, OciError) as error:
-        complain(str(error))
+    except WasmShimError as error:
+        complain(error.message)
         code = OURS
     except BrokenPipeError:  # whoever read our output has enough
         os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
@@ -54,9 +53,13 @@ def _dispatch(words: list[str]) -> int:
             return _invoke(verb, parse(verb, words[1:]))
         except HelpWanted:
             words = [verb.name, "--help"]
+    from oci.errors import OciError  # quick verbs do without
     from wasm_shim.cli import full
 
-    return full.main(words, _invoke)
+    try:
+        return full.main(words, _invoke)
+    except OciError as error:
+        raise Refusal(OURS, str(error)) from error
 
 
 def _invoke(verb: Verb, values: dict[str, Any]) -> int:

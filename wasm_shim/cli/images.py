@@ -84,7 +84,12 @@ def layout_word(store: Layout, descriptor: Descriptor) -> str:
     if isinstance(parse_manifest(read_all(store, descriptor, MAX_MANIFEST), descriptor.media_type), Index):
         return "index"
     (artifact,) = read_artifacts(store, descriptor, LINUX_AMD64)
-    return _WORDS.get(artifact.form, artifact.form.name.lower().replace("_", "-"))
+    return layout_name(artifact.form)
+
+
+def layout_name(form: Form) -> str:
+    """One word for a form: the layout by which `pack` makes it, where it does."""
+    return _WORDS.get(form, form.name.lower().replace("_", "-"))
 
 
 def total_size(store: Layout, descriptor: Descriptor) -> int:
@@ -100,7 +105,7 @@ def size_text(size: int) -> str:
         if amount < 999.5:
             return f"{amount:.3g}{unit}"
         amount /= 1000
-    return f"{amount:.3g}GB"
+    return f"{amount:.3g}GB" if amount < 999.5 else f"{amount:.0f}GB"
 
 
 def tag(values: dict[str, Any]) -> int:

@@ -17,6 +17,7 @@ from oci.reference import Reference
 from oci.wasm_binary import looks_like_wat
 from wasm_shim.cli.output import OURS, Refusal, say
 from wasm_shim.cli.remote import progress, registry_options
+from wasm_shim.images.start import is_path
 from wasm_shim.images.store import find_one, key, open_store
 from wasm_shim.paths import images_path
 from wasm_shim.runtime.source import open_program
@@ -44,8 +45,8 @@ def push(values: dict[str, Any]) -> int:
     from wasm_shim.images.transfer import push as push_image
 
     file, target = (values["FILE"], values["REF"]) if values["REF"] else ("", values["FILE"])
-    if not target:
-        raise Refusal(OURS, "missing argument REF; see: wasm-shim push --help")
+    if not target or (not file and is_path(target)):
+        raise Refusal(OURS, "missing argument REF, which says where to; see: wasm-shim push --help")
     reference = Reference.parse(target)
     source: Layout | Packed
     if file:
@@ -55,6 +56,8 @@ def push(values: dict[str, Any]) -> int:
         _check_no_pack_options(values)
         source = open_store(images_path(os.environ))
         name = str(find_one(source, target).descriptor.digest)
+    if reference.digest and str(reference.digest) != name:
+        raise Refusal(OURS, f"{reference.familiar()} has another digest than what is pushed, {name}; leave it out")
     with progress(quiet=values["quiet"]) as report:
         sent = push_image(source, name, reference, registry_options(values), report)
     _report(f"Pushed: {reference.familiar()}", sent, quiet=values["quiet"])

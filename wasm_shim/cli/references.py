@@ -1,10 +1,11 @@
 """From the reference of `wasm-shim run` to how that image starts; a warm one loads nothing of `oci`."""
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from oci.errors import OciError, UnsupportedArtifact
 from wasm_shim.cli.output import CANNOT_RUN, OURS, Refusal
+from wasm_shim.cli.request import ALWAYS, MISSING, NEVER
 from wasm_shim.images.start import Start, recall
 from wasm_shim.paths import images_path, user_paths
 
@@ -12,15 +13,10 @@ if TYPE_CHECKING:
     from oci.layout import Layout
     from oci.reference import Reference
 
-MISSING, ALWAYS, NEVER = "missing", "always", "never"
-_MODES: Final = (MISSING, ALWAYS, NEVER)
-
 
 def start(values: dict[str, Any]) -> Start:
     """How IMAGE starts, pulled where --pull says so. Raises Refusal."""
     mode = values["pull"] or MISSING
-    if mode not in _MODES:
-        raise Refusal(OURS, f"--pull {mode} is not known; write one of {', '.join(_MODES)}")
     text = values["IMAGE"]
     store, cache = images_path(os.environ), user_paths(os.environ).cache
     known = recall(cache, store, text) if mode != ALWAYS else None

@@ -11,6 +11,7 @@ from wasm_shim.errors import PermissionDenied, WasmShimError
 from wasm_shim.images.start import Start, is_path
 from wasm_shim.runtime.source import open_program
 
+PULL_MODES = MISSING, ALWAYS, NEVER = "missing", "always", "never"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,199}")  # Docker's rule for container names; they become file names
 
 
@@ -74,6 +75,8 @@ def read_request(values: dict[str, Any]) -> RunRequest:
 
 def _start(values: dict[str, Any]) -> Start:
     """What runs: a file, or the program of an image."""
+    if values["pull"] not in ("", *PULL_MODES):
+        raise Refusal(OURS, f"--pull {values['pull']} is not known; write one of {', '.join(PULL_MODES)}")
     if is_path(values["IMAGE"]):
         path = _program(values["IMAGE"])
         name = f"/{posixpath.basename(path)}"
@@ -96,10 +99,12 @@ def _program(image: str) -> str:
 
 
 def _inside(directory: str, mounts: list[dict[str, Any]]) -> str:
-    """An image's working directory where a mount has it: a guest of an image sees nothing else of its files."""
-    places = [posixpath.normpath(mount["destination"]) for mount in mounts]
-    wanted = posixpath.normpath(directory or "/")
-    return directory if any(f"{wanted}/".startswith(f"{place.rstrip('/')}/") for place in places) else "/"
+    """An image's working directory where a volume has it: of the image's own files a guest sees none."""
+    wanted = posixpath.normpath(f"///{directory}")  # not two slashes, which POSIX keeps
+    places = [posixpath.normpath(f"///{mount['destination']}") for mount in mounts]
+    if "/" in places:  # beside which there is no working directory
+        return "/"
+    return wanted if any(f"{wanted}/".startswith(f"{place}/") for place in places) else "/"
 
 
 def _environment(values: dict[str, Any], image: tuple[str, ...]) -> dict[str, str]:
