@@ -91,6 +91,8 @@ def _serve(routine: Routine, machine: Machine, ground: int, connection: Value) -
     message, control_size = _message(routine, header, control)
     next_job = routine.here()
     routine.call(_memcpy, message.after(40), control_size, 8)  # the kernel has written what it was
+    # Of descriptors that do not come, for want of room for them, there shall be no numbers.
+    routine.call(function("memset"), control, 0xFF, _CONTROL_SIZE)
     routine.call(function("recvmsg"), NURSERY_SOCKET, message, socket.MSG_WAITALL, check=exactly(HEADER.size))
     flags = MAP_PRIVATE | MAP_ANONYMOUS | _MAP_FIXED
     memory = ground, Value(header), PROT_READ | PROT_WRITE, flags, -1, 0

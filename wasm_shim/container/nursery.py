@@ -53,6 +53,7 @@ class Nursery:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.settimeout(_SECONDS)
         self.pidfd = os.pidfd_open(self._pid)
+        self.broken = False  # whether it has answered in vain, or may answer late
 
     def load(self, path: str, kind: str) -> Loaded:
         """Map a program; raises Unavailable for a damaged file, and for a nursery that is gone."""
@@ -85,6 +86,7 @@ class Nursery:
     def close(self) -> None:
         """End it; its guests go on."""
         self._socket.close()
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)  # it has nothing to tidy up
         os.close(self.pidfd)
         os.waitpid(self._pid, 0)
 
@@ -106,6 +108,7 @@ class Nursery:
             self._socket.sendall(job)
             return _Answer(*ANSWER.unpack(self._socket.recv(ANSWER.size)))
         except (OSError, struct.error) as error:
+            self.broken = True
             raise Unavailable(_GONE) from error
 
     def _descriptors_of(self, path: str) -> tuple[int, ...]:

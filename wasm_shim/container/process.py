@@ -81,6 +81,7 @@ class GuestRoutine:
     def __init__(self, routine: Routine, forge: Forge, job: Job, parameters: Parameters) -> None:
         self._routine, self._forge, self._job, self._parameters = routine, forge, job, parameters
         self._command = Command(routine, forge.host, job.program, parameters.pointer)
+        self._lost = Label()
 
     def write(self, received: Sequence[Value]) -> None:
         """`received` are the child's descriptors of control, stdin, stdout, stderr and the mount namespace."""
@@ -106,7 +107,9 @@ class GuestRoutine:
     def _take_descriptors(self, received: Sequence[Value]) -> None:
         """Stdio, the control socket and the program's file stay open, and nothing else of the nursery."""
         control, *stdio = received[:4]
-        for number, place in enumerate((*stdio, control, *received[4:])):
+        # First: until then this number is the nursery's own socket, and nothing may be told there.
+        self._routine.call(_dup2, control, CONTROL, check=NOT_NEGATIVE, otherwise=self._lost)
+        for number, place in [*enumerate(stdio), *((NAMESPACE, place) for place in received[4:])]:
             self._routine.call(_dup2, place, number, check=NOT_NEGATIVE, what="take its descriptors")
         for index in range(RANGES):  # one that is not needed is refused: its end lies before its beginning
             self._routine.call(_syscall, calls.SYS_CLOSE_RANGE, *self._parameters.closed(index), 0)
@@ -167,4 +170,5 @@ class GuestRoutine:
         routine.call(_exit, NOT_STARTED)
         routine.place(refused)
         routine.call(print_, CONTROL, FAILED + b"cannot %s for the guest", Value(Sender(refused)))
+        routine.place(self._lost)
         routine.call(_exit, NOT_STARTED)

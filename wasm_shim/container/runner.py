@@ -59,6 +59,8 @@ class GuardedNursery:
 
     def living(self) -> Nursery:
         """The nursery; raises OSError when there can be none."""
+        if self._nursery and self._nursery.broken:
+            self.close()
         if self._nursery is None:
             self._loaded = dict[str, Loaded]()
             self._nursery = Nursery(self._forge)

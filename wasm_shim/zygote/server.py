@@ -95,7 +95,8 @@ class Zygote:
                 connection = socket.socket(fileno=self._accepted.read(self._base))
                 serve(self._forge, connection, self._is_stale)
             elif stopped == self._waited.step_at(self._base):
-                if not _has_children() and self._leave():
+                idle = self._waited.read(self._base) == 0
+                if idle and not _has_children() and self._leave():
                     return
             elif stopped == self._forked.step_at(self._base):
                 _refuse(socket.socket(fileno=self._accepted.read(self._base)), os.strerror(error))
