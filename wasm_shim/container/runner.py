@@ -137,6 +137,8 @@ class _Making:
     def _fork(self, outcome: Outcome) -> None:
         prepared, nursery, cgroup = outcome.prepared, self._runner.nursery, self._cgroup
         self._counted = prepared.counted
+        if self._stdio:
+            self._stdio.require_client()
         loaded = nursery.load(prepared.path, prepared.kind)
         if cgroup:  # from its first page on: a limit may be too low to start with
             self._oom = cgroup.watch_oom(self._loop, self._out_of_memory)

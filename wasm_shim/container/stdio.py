@@ -10,6 +10,7 @@ Names are paths or URIs with the schemes that containerd's shims know (core/runt
 `file`, the latter made with its directory and appended to.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -32,6 +33,7 @@ class Stdio:
         self._drained: Callable[[], None] | None = None
         self._held_stdin = -1
         self._held_outputs: list[int] = []
+        self._named: list[tuple[str, str]] = []  # paths of pipes and FIFOs, with their streams' names
         try:
             self.stdin = self._open_stdin(_path(creation.stdin, "stdin"))
             self.stdout = self._open_output(_path(creation.stdout, "stdout"), "stdout")
@@ -42,6 +44,12 @@ class Stdio:
         except BaseException:
             self.close()
             raise
+
+    def require_client(self) -> None:
+        """Raise PermissionDenied if a pipe or FIFO has lost its name: its client has gone, and wants no guest."""
+        for path, name in self._named:
+            if not os.path.exists(path):
+                raise _unusable(path, name, os.strerror(errno.ENOENT))
 
     def forked(self) -> None:
         """Release what the guest alone must have."""
@@ -85,6 +93,7 @@ class Stdio:
             os.close(writer)  # ends at once
             return self._keep(reader)
         reader = self._keep(_open(path, os.O_RDONLY, "stdin"))
+        self._named.append((path, "stdin"))
         if not _is_anonymous(reader):
             self._held_stdin = self._keep(_open(path, os.O_WRONLY, "stdin"))
         return reader
@@ -95,6 +104,7 @@ class Stdio:
         if path.startswith(_FILE) or _is_file(path):
             return self._open_file(path.removeprefix(_FILE), name)
         held = self._keep(_open(path, os.O_RDWR, name))
+        self._named.append((path, name))
         writer = self._keep(_open(path, os.O_WRONLY, name))
         if _is_anonymous(writer):
             self._open.remove(held)
