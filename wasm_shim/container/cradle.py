@@ -62,12 +62,21 @@ class Cradle:
     @property
     def pid(self) -> int:
         """Of a nursery that was born with this process and not taken yet, or 0."""
-        return max(self._forked.read(self.base), 0)
+        return max(self._forked.read_int(self.base), 0)
 
     @property
     def socket(self) -> int:
         """The descriptor of the socket to that nursery, or -1."""
         return read_int(self._sockets) if self.pid else -1
+
+    def bury(self) -> None:
+        """End a nursery that was born with this process, and that nobody has taken."""
+        pid = self.pid
+        if pid:
+            os.close(self.socket)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._forked.write(self.base, 0)
 
     def take(self) -> tuple[int, int]:
         """The pid of a nursery that is a child of this process, and the descriptor of the socket to it.
@@ -78,6 +87,8 @@ class Cradle:
         if not pid:
             stopped, pid = self._machine.carry_out(self.base), self.pid
             if stopped or not pid:
+                if not stopped:
+                    os.close(read_int(self._sockets))
                 raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         self._forked.write(self.base, 0)
         return pid, read_int(self._sockets)
@@ -109,7 +120,8 @@ def _serve(routine: Routine, machine: Machine, ground: int, connection: Value) -
 
 
 def _settle(routine: Routine, connection: Value) -> None:
-    """It ends with the shim, has its own few descriptors, and blocks the signals that guests wait for."""
+    """It ends with the shim, has a session and few descriptors of its own, and blocks signals that guests wait for."""
+    routine.call(function("setsid"))
     kill = calls.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0
     routine.call(function("prctl"), *kill, check=NOT_NEGATIVE)
     routine.call(function("prctl"), calls.PR_SET_NAME, NURSERY_NAME.encode())

@@ -47,5 +47,3 @@ def make_forge() -> Forge:
 
 
 _KEPT: Final[list[object]] = []  # nobody else holds a function that only C knows
-
-

@@ -3,11 +3,11 @@
 A guest shares the pages of the process that forked it until one of the two writes to them. The pod shim is busy with
 objects and writes everywhere; the nursery is forked before it begins, and never runs a line of Python: it carries out
 the routines that the shim sends. So a guest has next to nothing of its own, and nothing of what the shim has read for
-others. Guests are the shim's children all the same (CLONE_PARENT): it waits for them, and they end with it.
+others. (Only a nursery that takes the place of a killed one comes from a busy shim.) Guests are the shim's children
+all the same (CLONE_PARENT): it waits for them, and they end with it.
 
 A job travels on a socket: its size, with the descriptors, and then the block, written for a place in the nursery's
-memory that the zygote has set apart. What comes back is an answer: the result, the address of the step that sent it,
-or 0, and errno.
+memory that the zygote has set apart. What comes back is an answer: the result, and errno.
 """
 
 import os
@@ -17,7 +17,7 @@ import struct
 from errno import EINVAL
 from typing import Final, NamedTuple
 
-from wasm_shim.container.control import ANSWER, CONTROL, GROUND_SIZE, HEADER, NURSERY_SOCKET, OWN_PIDS
+from wasm_shim.container.control import ANSWER, GROUND_SIZE, HEADER, NAMESPACE, NURSERY_SOCKET, OWN_PIDS
 from wasm_shim.container.forge import Forge
 from wasm_shim.container.process import PARAMETERS, RANGES, GuestRoutine, Job, Parameters
 from wasm_shim.container.wall import Wall, detach_pids
@@ -27,7 +27,7 @@ from wasm_shim.kernel.routine import Label, Result, Routine, Value, exactly, fun
 from wasm_shim.runtime.host import Loaded
 
 _SECONDS: Final = 30.0  # for an answer: the nursery forks, or maps a file
-_GONE: Final = "the process that forks guests was killed; create the container again"
+_GONE: Final = "the process that forks guests was killed or does not answer; create the container again"
 
 _LAST: Final = 0xFFFFFFFF  # higher than any descriptor
 _memcpy = function("memcpy")
@@ -52,18 +52,22 @@ class Nursery:
         self._pid, descriptor = forge.cradle.take()
         self._socket = socket.socket(fileno=descriptor)
         self._socket.settimeout(_SECONDS)
-        self.pidfd = os.pidfd_open(self._pid)
+        self.pidfd = pidfd_of_child(self._pid)
         self.broken = False  # whether it has answered in vain, or may answer late
 
     def load(self, path: str, kind: str) -> Loaded:
-        """Map a program; raises Unavailable for a damaged file, and for a nursery that is gone."""
+        """Map a program; raises Unavailable for a file that is damaged or gone, and for a nursery that is gone."""
+        try:
+            file = os.stat(path)
+        except OSError as error:
+            raise Unavailable(f"cannot load {path}: {error.strerror}; run it again") from error
         job = _JobRoutine(self._forge, 0)
         pointer = self._forge.host.write_load(job.routine, path, kind)
         answer = self._ask(job.end(Value(pointer)), [])
         if not answer.result:
             self._forge.host.load(path, kind)  # here, for the reason
             raise Unavailable(f"cannot load {path}; run it again")
-        return Loaded(answer.result, self._descriptors_of(path))
+        return Loaded(answer.result, self._descriptors_of(file))
 
     def spawn(self, job: bytearray, parameters: int, loaded: Loaded, descriptors: list[int]) -> Spawned:
         """Fork the guest of a job that `write_job` has made; it waits behind its wall for GO.
@@ -72,13 +76,13 @@ class Nursery:
         nursery that is gone, InvalidArgument for a job too big for it, FailedPrecondition, and OSError where the
         kernel refuses.
         """
-        first = CONTROL + len(descriptors[:4]) - 2  # behind those that the guest's process has places for
+        first = NAMESPACE + (len(descriptors) > 3)  # behind stdio, control and, where it has one, its mount namespace
         PARAMETERS.pack_into(job, parameters, loaded.pointer, *_gaps(loaded.descriptors, first))
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 pid = self._fork(job, [theirs.fileno(), *descriptors])
-            return Spawned(pid, os.pidfd_open(pid), ours)
+            return Spawned(pid, pidfd_of_child(pid), ours)
         except BaseException:
             ours.close()
             raise
@@ -109,13 +113,24 @@ class Nursery:
             return _Answer(*ANSWER.unpack(self._socket.recv(ANSWER.size)))
         except (OSError, struct.error) as error:
             self.broken = True
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)  # what it has not done yet, it shall not do late
             raise Unavailable(_GONE) from error
 
-    def _descriptors_of(self, path: str) -> tuple[int, ...]:
+    def _descriptors_of(self, wanted: os.stat_result) -> tuple[int, ...]:
         """The nursery's open descriptors that are the file."""
-        wanted, directory = os.stat(path), f"/proc/{self._pid}/fd"
+        directory = f"/proc/{self._pid}/fd"
         names = os.listdir(directory)
         return tuple(int(name) for name in names if os.path.samestat(os.stat(f"{directory}/{name}"), wanted))
+
+
+def pidfd_of_child(pid: int) -> int:
+    """A pidfd of a child, which is ended where there can be none; raises OSError."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 class _Answer(NamedTuple):

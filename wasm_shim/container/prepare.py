@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from wasm_shim import errors
 from wasm_shim.container.cgroup import Cgroup, cgroup_at
 from wasm_shim.container.forge import Forge
+from wasm_shim.container.nursery import pidfd_of_child
 from wasm_shim.container.preparer import CGROUP, COMPILE, COMPILED, DONE, FAILED, MESSAGE, Prepared, Preparer
 from wasm_shim.errors import AlreadyExists, DeadlineExceeded, Unavailable, WasmShimError
 from wasm_shim.eventloop import EventLoop
@@ -68,17 +69,22 @@ class Preparation:
         if self._pid == 0:
             Preparer(shop.forge, shop.cache, creation, stdio, theirs).run()
         theirs.close()
-        self._socket, self._pidfd = ours, os.pidfd_open(self._pid)
+        self._socket, self._pidfd = ours, pidfd_of_child(self._pid)
         shop.loop.watch_read(ours.fileno(), self._told)
         shop.loop.watch_read(self._pidfd, self._ended)
         self._timer = shop.loop.call_later(_SECONDS, self._expired)
 
     def _told(self) -> None:
         try:
-            said, descriptors, _, _ = socket.recv_fds(self._socket, MESSAGE, _MOST_DESCRIPTORS)
+            said, descriptors, flags, _ = socket.recv_fds(self._socket, MESSAGE, _MOST_DESCRIPTORS)
         except OSError:
-            said, descriptors = b"", []
-        kind, rest = said[:1], said[1:]
+            said, descriptors, flags = b"", [], 0
+        if flags & socket.MSG_CTRUNC:
+            said = FAILED + b"ResourceExhausted\0the pod shim has no descriptors left; raise its limit of open files"
+            os.kill(self._pid, signal.SIGKILL)
+        self._take(said[:1], said[1:], descriptors)
+
+    def _take(self, kind: bytes, rest: bytes, descriptors: list[int]) -> None:
         if kind == CGROUP:
             self.cgroup = cgroup_at(os.fsdecode(rest), systemd=self._creation.systemd_cgroup)
         elif kind == COMPILE and descriptors:
@@ -131,7 +137,8 @@ class Preparation:
     def _expired(self) -> None:
         os.kill(self._pid, signal.SIGKILL)  # in vain while the kernel waits for a dead server: answer anyway
         answer, self._answer = self._answer, _discard
-        answer(DeadlineExceeded(f"the container's mounts took over {_SECONDS:.0f} s; look at its volumes"))
+        message = f"to prepare the container took over {_SECONDS:.0f} s; look at its volumes and its program"
+        answer(DeadlineExceeded(message))
 
     def _ended(self) -> None:
         loop, self._over = self._shop.loop, True

@@ -43,7 +43,8 @@ class GuestRunner:
 
     def close(self) -> None:
         """Compile no more, and fork no more: nobody waits for it, and nothing of it shall stay."""
-        for compilation in self.shop.compiling:
+        while self.shop.compiling:
+            compilation = self.shop.compiling.pop()
             self.shop.loop.unwatch_read(compilation.pidfd)
             compilation.cancel()
         self.nursery.close()

@@ -155,7 +155,7 @@ def _bind(routine: Routine, source: Result, place: Result, mount: Mount) -> None
 
 
 def _pivot_into(routine: Routine, root: Result) -> None:
-    """See `kernel.calls.pivot_into`."""
+    """Make the mounted directory of this descriptor the root, and detach the old root, which is stacked on it."""
     _try(routine, "enter its root", function("fchdir"), root)
     _try(routine, "enter its root", _syscall, calls.SYS_PIVOT_ROOT, b".", b".")
     _try(routine, "leave the host's root", function("umount2"), b".", calls.MNT_DETACH)

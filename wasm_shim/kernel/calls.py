@@ -165,6 +165,7 @@ def open_in_root(root: int, path: str, flags: int) -> int:
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
     return syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
 
+
 def watch_changes(path: str) -> int:
     """A descriptor, not blocking, that becomes readable whenever the file changes: inotify(7)."""
     descriptor = syscall(_SYS_INOTIFY_INIT1, os.O_NONBLOCK | os.O_CLOEXEC)

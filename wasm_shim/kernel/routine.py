@@ -80,6 +80,10 @@ class Result(NamedTuple):
         """What it has returned, of a block in this process's memory."""
         return ctypes.c_long.from_address(self.step_at(base) + _RESULT_AT).value
 
+    def read_int(self, base: int) -> int:
+        """The same of a function that returns a C int: the upper half of its register says nothing."""
+        return ctypes.c_int.from_address(self.step_at(base) + _RESULT_AT).value
+
     def write(self, base: int, value: int) -> None:
         """Have it look as if it had returned this."""
         ctypes.c_long.from_address(self.step_at(base) + _RESULT_AT).value = value
@@ -219,6 +223,8 @@ class Routine:
             case Sender(label):
                 return base + STEP_SIZE * label.step + _SENDER_AT
             case Label(step=step):
+                if step < 0:
+                    raise ValueError("a label was not placed")
                 return base + STEP_SIZE * step
             case None:
                 return 0

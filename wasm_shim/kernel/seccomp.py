@@ -52,7 +52,8 @@ _NUMBERS: Final = {
     )
 }
 
-# What a Python main thread and a guest need once the filter stands; a test forces each one that is left out.
+# What a guest needs once the filter stands, and the Python that prints what --invoke returns; a test forces each one
+# that is left out.
 _GUEST: Final = """
     read write close openat openat2 statx getdents64 pread64 pwrite64 fcntl chdir set_robust_list rseq gettid prctl
     sigaltstack rt_sigaction rt_sigprocmask rt_sigreturn futex epoll_create1 epoll_ctl epoll_wait eventfd2 getrandom

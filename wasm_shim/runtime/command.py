@@ -59,7 +59,7 @@ class Command:
                 self._call(f"wasi_config_inherit_{name}", config)
             else:
                 self._require(f"open its {name}", f"wasi_config_set_{name}_file", config, b"%d" % number)
-        self._routine.call(_chdir, b"/", check=NOT_NEGATIVE, what="/")
+        self._routine.call(_chdir, b"/", check=NOT_NEGATIVE, what="enter /")
         for preopen in guest.preopens:
             skipped = Label() if preopen.optional else None
             self._routine.call(

@@ -28,7 +28,7 @@ class LocalPod:
         self._manager = TaskManager(self._runner, self._note)
         listener = bind(request.address)  # instead of a pod shim that was killed before it could answer
         tasks = ServedTasks(loop, listener, request.address, self._report)
-        tasks.serve(self._manager, leaving=lambda: loop.unwatch_read(connection.fileno()))
+        tasks.serve(self._manager, leaving=self._leave)
         reached("shim.listening")
         try:
             connection.send(encode_answer(request.address, ""))
@@ -54,6 +54,10 @@ class LocalPod:
     def _owner_gone(self) -> None:
         self._loop.unwatch_read(self._connection.fileno())
         self._manager.kill_all(self._abandon)
+
+    def _leave(self) -> None:
+        self._loop.unwatch_read(self._connection.fileno())
+        self._runner.close()
 
     def _abandon(self) -> None:
         self._runner.close()

@@ -47,6 +47,7 @@ def serve(forge: Forge, connection: socket.socket, is_stale: Callable[[], bool])
         _answer(connection, encode_answer("", str(error)))
     except BaseException as error:  # noqa: BLE001 - a process boundary: nothing may return into the zygote's loop
         _answer(connection, encode_answer("", f"fault in the pod shim: {error!r}"))
+    forge.cradle.bury()
     os._exit(status)
 
 

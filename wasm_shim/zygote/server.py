@@ -92,14 +92,14 @@ class Zygote:
             stopped = self._forge.machine.carry_out(self._base)
             error = ctypes.get_errno()
             if not stopped:
-                connection = socket.socket(fileno=self._accepted.read(self._base))
+                connection = socket.socket(fileno=self._accepted.read_int(self._base))
                 serve(self._forge, connection, self._is_stale)
             elif stopped == self._waited.step_at(self._base):
-                idle = self._waited.read(self._base) == 0
+                idle = self._waited.read_int(self._base) == 0
                 if idle and not _has_children() and self._leave():
                     return
             elif stopped == self._forked.step_at(self._base):
-                _refuse(socket.socket(fileno=self._accepted.read(self._base)), os.strerror(error))
+                _refuse(socket.socket(fileno=self._accepted.read_int(self._base)), os.strerror(error))
             elif error in _EXHAUSTED:  # no descriptors are left: the client waits
                 select.select([], [], [], _PAUSE)
 
