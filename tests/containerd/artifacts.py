@@ -1,6 +1,6 @@
 """Images whose program is a layer of its own, as `oci` packs them and as others push them; and containers of them.
 
-`ctr` makes no container of an image whose config is not an image's: `Api.create` does, as a CRI would.
+`ctr` makes no container of an image whose config is not an image's: `create` does, as a CRI would.
 """
 
 import io
@@ -23,10 +23,13 @@ from tests.containerd.daemon import DEADLINE, WASM, Daemon
 from tests.containerd.images import Image
 from wasm_shim.api.containers_pb2 import Container, CreateContainerRequest, CreateContainerResponse
 
+CNCF_CONFIG: Final = "application/vnd.wasm.config.v0+json"
+IMAGE_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
+WASM_LAYER: Final = "application/wasm"
 _SPEC: Final = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 
 
-def packed(name: str, program: Path, layout: ArtifactLayout = ArtifactLayout.RUNWASI, **options: Any) -> Image:
+def packed(name: str, program: Path, layout: ArtifactLayout, **options: Any) -> Image:
     """An image as `wasm-shim pack` makes it; `options` are those of PackOptions. Its word is /<name of the file>."""
     store, made = MemoryStore(), pack(program, PackOptions(layout, **options))
     copy(made, made.name, store, name)
@@ -66,6 +69,15 @@ def archived(store: MemoryStore, name: str) -> Image:
     out = io.BytesIO()
     save(store, [name], out)
     return Image(name, out.getvalue())
+
+
+def load(daemon: Daemon, image: Image) -> Image:
+    """Import an image as the CRI pulls it: there is nothing to unpack, and no platform that is left out."""
+    archive = daemon.directory / "tmp" / "artifact.tar"
+    archive.write_bytes(image.archive)
+    daemon.run("image", "import", "--all-platforms", "--no-unpack", str(archive))
+    archive.unlink()
+    return image
 
 
 def create(daemon: Daemon, image: str, *words: str, name: str = "", **process: Any) -> str:
