@@ -19,7 +19,7 @@ from oci.manifest import Manifest, new_index, new_manifest
 from oci.memory import MemoryStore
 from oci.pack import pack
 from oci.pack_options import ArtifactLayout, PackOptions
-from tests.containerd.daemon import DEADLINE, WASM, Daemon
+from tests.containerd.daemon import DEADLINE, WASM, Daemon, without_log
 from tests.containerd.images import Image
 from wasm_shim.api.containers_pb2 import Container, CreateContainerRequest, CreateContainerResponse
 
@@ -116,3 +116,18 @@ def create(daemon: Daemon, image: str, *words: str, name: str = "", **process: A
         metadata = (("containerd-namespace", daemon.namespace),)
         method(CreateContainerRequest(container=container), metadata=metadata, timeout=DEADLINE)
     return name
+
+
+def start(daemon: Daemon, name: str) -> tuple[int, str, str]:
+    """Run a container that was made by `create` to its end, and remove it: its code, and what it wrote."""
+    done = daemon.run("task", "start", "--fifo-dir", f"{daemon.directory}/fifo", name, check=False)
+    daemon.run("task", "delete", name, check=False)
+    daemon.run("container", "delete", name)
+    return done.returncode, done.stdout, without_log(done.stderr)
+
+
+def unique(program: Path, path: Path, words: str) -> Path:
+    """A copy of a program with these words in a section without meaning: no cache and no containerd has it."""
+    note = bytes([len(words)]) + words.encode()
+    path.write_bytes(program.read_bytes() + bytes([0, len(note)]) + note)
+    return path

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from oci.pack_options import ArtifactLayout
-from tests.containerd.artifacts import CNCF_CONFIG, WASM_LAYER, create, indexed, load, packed, pushed
+from tests.containerd.artifacts import CNCF_CONFIG, WASM_LAYER, create, indexed, load, packed, pushed, start
 from tests.containerd.daemon import Daemon, without_log
 from tests.containerd.leftovers import resolvers
 from tests.integration.tasks import run
@@ -18,20 +18,9 @@ unpacks = pytest.mark.parametrize("containerd", ["1.7", "2.1", "2.4"], indirect=
 one_release = pytest.mark.parametrize("containerd", ["2.1"], indirect=True)
 
 
-def started(daemon: Daemon, image: str, *words: str, **process: object) -> tuple[int, str, str]:
+def started(daemon: Daemon, image: str, *words: str) -> tuple[int, str, str]:
     """A container made by containerd's API: its code, and what it wrote."""
-    name = create(daemon, image, *words, **process)
-    done = daemon.run("task", "start", "--fifo-dir", f"{daemon.directory}/fifo", name, check=False)
-    daemon.run("container", "delete", name)
-    return done.returncode, done.stdout, without_log(done.stderr)
-
-
-def refusal(done: tuple[int, str, str]) -> str:
-    """The one line of a container that is not made."""
-    code, out, err = done
-    assert (code, out) == (1, "")
-    [line] = err.splitlines()
-    return line
+    return start(daemon, create(daemon, image, *words))
 
 
 # What runs
@@ -78,3 +67,15 @@ def test_artifact_in_an_index(containerd: Daemon, guest: Guest, os: str, archite
     name = f"localhost/index-{os}:1"
     image = load(containerd, indexed(name, guest("kit_p1.wasm"), os, architecture))
     assert started(containerd, image.name, "/kit_p1.wasm", "hello") == (0, "hello from kit\n", "")
+
+
+@one_release
+def test_root_file_system_of_nothing(containerd: Daemon, guest: Guest, tmp_path: Path) -> None:
+    """An artifact has no files: the root is empty, can be written unless it is read-only, and takes mounts."""
+    image = load(containerd, packed("localhost/root:1", guest("kit_p1.wasm"), ArtifactLayout.RUNWASI))
+    (tmp_path / "note").write_text("from the host\n")
+    tmp_path.chmod(0o755)
+    mount = ["--mount", f"type=bind,src={tmp_path},dst=/inside,options=rbind:ro"]
+    for options in ([], ["--read-only"], ["--cwd", "/somewhere"]):
+        done = run(containerd, image, "/kit_p1.wasm", "read", "/inside/note", options=[*options, *mount])
+        assert (done.returncode, done.stdout) == (0, "from the host\n"), done.stderr
