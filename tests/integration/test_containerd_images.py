@@ -46,9 +46,16 @@ def test_image_with_the_program_in_its_files(containerd: Daemon, guest: Guest) -
 
 
 def test_artifact(containerd: Daemon, guest: Guest) -> None:
-    """In CNCF's layout, a module and a component, by the word of its entrypoint and by its title."""
-    for program in ("kit_p1.wasm", "kit_p2.wasm"):
-        image = load(containerd, packed(f"localhost/artifact-{program}:1", guest(program), ArtifactLayout.CNCF))
+    """A module and a component whose containers are made as a CRI makes them, by entrypoint and by title.
+
+    So even 1.6.20 runs runwasi's layout.
+    """
+    for program, layout in (
+        ("kit_p1.wasm", ArtifactLayout.CNCF),
+        ("kit_p2.wasm", ArtifactLayout.CNCF),
+        ("kit_p2.wasm", ArtifactLayout.RUNWASI),
+    ):
+        image = load(containerd, packed(f"localhost/{layout.value}-{program}:1", guest(program), layout))
         for word in (f"/{program}", program):
             assert started(containerd, image.name, word, "hello") == (0, "hello from kit\n", "")
 

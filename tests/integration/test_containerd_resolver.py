@@ -1,5 +1,7 @@
 """The image resolver beside a real containerd: one for all containers, which a kill or a restart costs nothing."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,9 @@ from tests.containerd.leftovers import resolvers, wait_gone, zygotes
 from tests.integration.killing import holding, kill
 from tests.integration.observe import namespace
 from tests.integration.tasks import run, words
+from wasm_shim.errors import Unavailable
+from wasm_shim.resolver.client import Containerd as Client
+from wasm_shim.resolver.client import find_program, resolver_path
 
 pytestmark = [pytest.mark.root, pytest.mark.parametrize("containerd", ["2.1"], indirect=True)]
 Guest = Callable[[str], Path]
@@ -104,3 +109,16 @@ def test_leaves_when_idle(containerd: Daemon, image: Image) -> None:
         wait_gone(resolvers(other.owner), 30)
         assert resolvers(other.owner) == []
         assert list(other.shim_root.glob("resolver-*")) == []
+
+
+def test_containerd_that_hangs(containerd: Daemon, image: Image) -> None:
+    """It is named, in seconds, instead of the container's mounts."""
+    assert ran(containerd, image) == HELLO
+    address = containerd.address
+    path = resolver_path(str(containerd.shim_root), address)
+    os.kill(containerd.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(Unavailable, match=f"containerd at {address} does not answer in time; look at its log"):
+            find_program(Client(address, containerd.namespace, path, ""), "one", "/app.wasm")
+    finally:
+        os.kill(containerd.pid, signal.SIGCONT)

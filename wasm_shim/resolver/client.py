@@ -15,7 +15,7 @@ from wasm_shim.zygote.stamp import PACKAGES, packages_stamp
 _MODULE: Final = "wasm_shim.resolver.server"
 _WHAT, _REMEDY = "runtime", "set WASM_SHIM_ROOT to a directory of your own"
 _TRIES: Final = 5
-_SECONDS: Final = 25.0  # for one answer, less than a container's preparation may take
+_FIND_SECONDS, _READ_SECONDS = 9.0, 19.0  # both together are less than a container's preparation may take
 
 
 class Containerd(NamedTuple):
@@ -39,7 +39,7 @@ def find_program(containerd: Containerd, container: str, word: str) -> ImageProg
 
     Raises WasmShimError with the reason why it cannot be run or cannot be known.
     """
-    found, descriptors = _ask(containerd, Question(containerd.namespace, container, word))
+    found, descriptors = _ask(containerd, Question(containerd.namespace, container, word), _FIND_SECONDS)
     for descriptor in descriptors:
         os.close(descriptor)
     return found
@@ -47,7 +47,7 @@ def find_program(containerd: Containerd, container: str, word: str) -> ImageProg
 
 def read_program(containerd: Containerd, container: str, word: str, expected: str) -> int:
     """A file in memory with the verified bytes of the program that was found; raises WasmShimError."""
-    _, descriptors = _ask(containerd, Question(containerd.namespace, container, word, expected))
+    _, descriptors = _ask(containerd, Question(containerd.namespace, container, word, expected), _READ_SECONDS)
     if len(descriptors) != 1:
         raise Unavailable("the image resolver sends no program; create the container again")
     [shared] = descriptors
@@ -57,23 +57,22 @@ def read_program(containerd: Containerd, container: str, word: str, expected: st
         os.close(shared)
 
 
-def _ask(containerd: Containerd, question: Question) -> tuple[ImageProgram | None, list[int]]:
+def _ask(containerd: Containerd, question: Question, seconds: float) -> tuple[ImageProgram | None, list[int]]:
     if not containerd.address:
         raise Unavailable(
-            f"no program {question.word} in the root file system, and the image's cannot be asked for: containerd"
-            " has not said where it listens; start the shim with -address"
+            f"no program {question.word} in the root file system, and containerd, which has the image, has not said"
+            " where it listens; start the shim with -address"
         )
     asked = question.to_bytes()
     for _ in range(_TRIES):
         with reach(containerd.resolver, _resolver(containerd)) as connection:
-            connection.settimeout(_SECONDS)
+            connection.settimeout(seconds)
             try:
                 connection.send(asked)
                 answer, descriptors, _, _ = socket.recv_fds(connection, MESSAGE, 1)
             except TimeoutError as error:
-                raise DeadlineExceeded(
-                    f"the image resolver does not answer within {_SECONDS:.0f} s; look at containerd"
-                ) from error
+                message = f"the image resolver does not answer within {seconds:.0f} s; look at containerd"
+                raise DeadlineExceeded(message) from error
             except OSError:
                 continue  # it left, or was killed, while we asked
         if answer:

@@ -14,8 +14,8 @@ from wasm_shim.api.content_pb2 import ReadContentRequest, ReadContentResponse
 from wasm_shim.api.images_pb2 import GetImageRequest, GetImageResponse
 
 _SERVICES: Final = "/containerd.services"
-_SECONDS: Final = 10.0  # for a question about names
-_READ_SECONDS: Final = 20.0  # for a blob
+_SECONDS: Final = 4.0  # for a question about names; the preparer waits little longer
+_READ_SECONDS: Final = 18.0  # for a blob
 _NAMESPACE: Final = "containerd-namespace"
 _OPTIONS: Final = (
     ("grpc.default_authority", "localhost"),  # else the socket's path, which is no name of a host
