@@ -14,7 +14,7 @@ from tests.containerd.artifacts import create, load, packed, start, unique
 from tests.containerd.daemon import Daemon, without_log
 from tests.containerd.images import Image
 from tests.containerd.leftovers import resolvers, wait_gone, zygotes
-from tests.integration.killing import holding, kill
+from tests.integration.killing import cast, holding, kill
 from tests.integration.observe import namespace
 from tests.integration.tasks import run, words
 from wasm_shim.errors import Unavailable
@@ -66,6 +66,22 @@ def test_killed_while_asked(containerd: Daemon, image: Image, tmp_path: Path) ->
             out, err = ctr.communicate(timeout=60)
         assert (ctr.returncode, out, without_log(err)) == HELLO
     assert pid not in resolvers(containerd.owner)
+
+
+@pytest.mark.parametrize(("victim", "says"), [("preparer", "was killed; create it again"), ("shim", "ttrpc: closed")])
+def test_who_asks_is_killed(containerd: Daemon, image: Image, tmp_path: Path, victim: str, says: str) -> None:
+    """The resolver goes on for others, and nothing of the container stays."""
+    with holding(containerd, tmp_path, "resolver.asked") as hold:
+        with containerd.ctr(*words(containerd, image), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ctr:
+            pid = hold.wait()
+            kill(cast(containerd)[victim])
+            out, err = ctr.communicate(timeout=60)
+        hold.release()
+    assert (ctr.returncode, out) == (1, "")
+    [line] = without_log(err).splitlines()
+    assert says in line
+    assert ran(containerd, image) == HELLO
+    assert resolvers(containerd.owner) == [pid]
 
 
 def test_after_a_restart_of_containerd(containerd: Daemon, image: Image) -> None:

@@ -32,8 +32,8 @@ class ContainerdPod(NamedTuple):
     containerd: str  # the path of containerd's ttrpc socket, or empty: nobody is told of events
     programs: str  # the directory of precompiled programs
     bundle: str  # the directory of the container that the shim was started for
+    images: Containerd | None  # who is asked for images, or nobody: then only root file systems hold programs
     unused: float = _UNUSED_SECONDS  # how long to wait for a first client, which may never have heard of the shim
-    images: Containerd | None = None  # who is asked for images; None: none has a program but in its root file system
 
 
 def serve_pod(forge: Forge, listener: socket.socket, pod: ContainerdPod) -> None:
