@@ -51,9 +51,7 @@ def pushed(name: str, config: tuple[str, Any], layers: Sequence[tuple[str, bytes
     """An artifact with this config, media type and contents, and layers: media type, bytes and title or nothing."""
     store = MemoryStore()
     titles = [{"org.opencontainers.image.title": title} if title else {} for _, _, title in layers]
-    described = [
-        Descriptor.of(kind, data, titled) for (kind, data, _), titled in zip(layers, titles, strict=True)
-    ]
+    described = [Descriptor.of(kind, data, titled) for (kind, data, _), titled in zip(layers, titles, strict=True)]
     raw = json.dumps(config[1]).encode()
     for descriptor, data in zip(described, (data for _, data, _ in layers), strict=True):
         store.write(descriptor, [data])

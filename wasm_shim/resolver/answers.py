@@ -4,17 +4,17 @@ import os
 from collections import OrderedDict
 from fcntl import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE, fcntl
 from threading import Lock
-from typing import Final, NamedTuple
+from typing import Final
 from weakref import WeakValueDictionary
 
 from oci import errors as oci_errors
 from oci.content import verified
 from oci.descriptor import Descriptor
-from oci.program import Artifact, Program, choose, read_artifacts
+from oci.program import choose, read_artifacts
 from wasm_shim.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from wasm_shim.resolver.containerd import Containerd, ContainerdSource
 from wasm_shim.resolver.messages import ImageProgram, Question
-from wasm_shim.resolver.rule import check_word, host_platform, name_of, sha256_of
+from wasm_shim.resolver.rule import Choice, check_word, host_platform, sha256_of
 from wasm_shim.runtime.source import LARGEST
 
 _REMEMBERED: Final = 1000  # images
@@ -39,17 +39,12 @@ class Blob:
             os.close(self.descriptor)
 
 
-class _Found(NamedTuple):
-    artifact: Artifact
-    program: Program
-
-
 class Answers:
     """Knows what the images of one containerd hold; for many threads."""
 
     def __init__(self, containerd: Containerd) -> None:
         self._containerd = containerd
-        self._known: OrderedDict[tuple[str, str], _Found] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], Choice] = OrderedDict()
         self._lock = Lock()
         self._blobs: WeakValueDictionary[str, Blob] = WeakValueDictionary()
 
@@ -80,30 +75,31 @@ class Answers:
         except oci_errors.NotFound as error:
             message = f"no program {question.word} in the root file system, and the image {image} has been removed"
             raise NotFound(f"{message}; pull it again") from error
-        found = self._find(source, question.namespace, target)
-        if found.program.layer is None:
+        choice = self._choice(source, question.namespace, target)
+        if choice.layer is None:
             return None, None
-        check_word(question.word, *found)
-        program = ImageProgram(sha256_of(found.program), found.program.size, name_of(found.program), image)
+        check_word(question.word, choice)
+        program = ImageProgram(sha256_of(choice.layer), choice.layer.size, choice.name, image)
         if not question.expected:
             return program, None
         if question.expected != program.digest:
             raise Unavailable(f"the image {image} has changed meanwhile; {_AGAIN}")
-        return program, self._blob(source, found.program.layer, program.name)
+        return program, self._blob(source, choice.layer, program.name)
 
-    def _find(self, source: ContainerdSource, namespace: str, target: Descriptor) -> _Found:
+    def _choice(self, source: ContainerdSource, namespace: str, target: Descriptor) -> Choice:
         """What an image holds, which its digest settles for ever."""
         key = namespace, str(target.digest)
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key]
-        found = _Found(*choose(read_artifacts(source, target, host_platform())))
+        choice = Choice.of(*choose(read_artifacts(source, target, host_platform())))
         with self._lock:
-            self._known[key] = found
+            if choice.is_small:
+                self._known[key] = choice
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-        return found
+        return choice
 
     def _blob(self, source: ContainerdSource, layer: Descriptor, name: str) -> Blob:
         """The verified bytes, once for all who ask for them at the same time."""
