@@ -43,7 +43,10 @@ CONTAINERD_STEPS: Final = (
     "delete.emptied",  # nothing runs in its cgroup, which is gone; the socket is still there
 )
 
-STEPS: Final = SHARED_STEPS + COMMAND_LINE_STEPS + CONTAINERD_STEPS
+# What one passes whose program is in no file of its root file system.
+IMAGE_STEPS: Final = ("resolver.asked",)  # the image resolver has a question and has not answered it
+
+STEPS: Final = SHARED_STEPS + COMMAND_LINE_STEPS + CONTAINERD_STEPS + IMAGE_STEPS
 
 _held, _, _address = os.environ.get(VARIABLE, "").partition(":")
 

@@ -29,9 +29,9 @@ class Owner(NamedTuple):
 def leftovers(owner: Owner, known: Iterable[int], deadline: float) -> list[str]:
     """What is there although no container is, each as a line; waits up to `deadline` seconds for processes to end.
 
-    `known` are pids that may go on; a zygote that listens on its socket may, too, with its files.
+    `known` are pids that may go on; a zygote or an image resolver that listens on its socket may, too, with its files.
     """
-    expected = {os.getpid(), *known, *zygotes(owner)}
+    expected = {os.getpid(), *known, *zygotes(owner), *resolvers(owner)}
     wait_gone((pid for pid in processes(owner) if pid not in expected), deadline)
     found = [f"process {pid}: {_said(pid)}" for pid in processes(owner) if pid not in expected]
     found += [f"mount {path}" for path in mounts(owner)]
@@ -64,8 +64,17 @@ def processes(owner: Owner) -> list[int]:
 
 def zygotes(owner: Owner) -> list[int]:
     """Those that listen on a zygote's socket: they stay when no container is left."""
+    return _listening(owner, "zygote-")
+
+
+def resolvers(owner: Owner) -> list[int]:
+    """Those that listen on an image resolver's socket, which stay, too."""
+    return _listening(owner, "resolver-")
+
+
+def _listening(owner: Owner, prefix: str) -> list[int]:
     lines = Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    rows = [line.split() for line in lines if f"{owner.shim_root}/zygote-" in line]
+    rows = [line.split() for line in lines if f"{owner.shim_root}/{prefix}" in line]
     sockets = {f"socket:[{row[6]}]" for row in rows if row[3] == _LISTENING}  # what it has accepted has its path, too
     return [pid for pid in processes(owner) if sockets & _descriptors(pid)] if sockets else []
 
@@ -163,9 +172,9 @@ def _files(owner: Owner) -> list[Path]:
 
 
 def _is_kept(path: Path, owner: Owner) -> bool:
-    """What belongs to no container: programs, what is known of containerd's version, the zygote and two locks."""
+    """What belongs to no container: programs, what is known of containerd's version, and what listens there for all."""
     ours = path.relative_to(owner.shim_root).parts[0] if path.is_relative_to(owner.shim_root) else ""
-    return ours in ("programs", "versions", "start.lock") or path.name.startswith("zygote-")
+    return ours in ("programs", "versions", "start.lock") or path.name.startswith(("zygote-", "resolver-"))
 
 
 def _runc_state(owner: Owner) -> list[Path]:

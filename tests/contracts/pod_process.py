@@ -25,7 +25,7 @@ def main() -> None:
     listener.bind(address)
     listener.listen()
     os.write(1, b"listening\n")
-    pod = ContainerdPod("k8s.io", "one", address, containerd, programs, bundle, *map(float, sys.argv[5:]))
+    pod = ContainerdPod("k8s.io", "one", address, containerd, programs, bundle, None, *map(float, sys.argv[5:]))
     serve_pod(forge, listener, pod)
     left = {path.name for path in DESCRIPTORS.iterdir()} - before
     os.write(1, f"left {len(left)} descriptors\n".encode())

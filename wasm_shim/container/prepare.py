@@ -13,6 +13,7 @@ from wasm_shim.container.nursery import pidfd_of_child
 from wasm_shim.container.preparer import CGROUP, COMPILE, COMPILED, DONE, FAILED, MESSAGE, Prepared, Preparer
 from wasm_shim.errors import AlreadyExists, DeadlineExceeded, Unavailable, WasmShimError
 from wasm_shim.eventloop import EventLoop
+from wasm_shim.resolver.client import Containerd
 from wasm_shim.runtime.cache import ProgramCache
 from wasm_shim.runtime.compile import Compilation
 from wasm_shim.task.ports import Creation
@@ -47,6 +48,7 @@ class Workshop(NamedTuple):
     forge: Forge
     cache: ProgramCache
     compiling: set[Compilation]  # those at work
+    containerd: Containerd | None  # which knows the images, unless this is the command line
 
 
 class Preparation:
@@ -67,7 +69,7 @@ class Preparation:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pid = os.fork()
         if self._pid == 0:
-            Preparer(shop.forge, shop.cache, creation, stdio, theirs).run()
+            Preparer(shop.forge, shop.cache, shop.containerd, creation, stdio, theirs).run()
         theirs.close()
         self._socket, self._pidfd = ours, pidfd_of_child(self._pid)
         shop.loop.watch_read(ours.fileno(), self._told)

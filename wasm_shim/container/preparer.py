@@ -10,11 +10,10 @@ descriptors, or `FAILED`, the name of a class of errors, a NUL and the message.
 import fcntl
 import marshal
 import os
-import posixpath
 import signal
 import socket
-import stat
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
 
 from wasm_shim.container.cgroup import cgroup_at, path_without_spec
 from wasm_shim.container.control import PREPARER_NAME
@@ -23,23 +22,27 @@ from wasm_shim.container.isolation import NAMESPACE_NAMES, Isolation
 from wasm_shim.container.nursery import write_job
 from wasm_shim.container.plan import Plan, make_plan, make_rooted_plan
 from wasm_shim.container.process import Job
+from wasm_shim.container.rooted_program import advice
+from wasm_shim.container.rooted_program import open_program as open_rooted
 from wasm_shim.container.rootfs import build_root
 from wasm_shim.container.spec import Spec, read_bundle
 from wasm_shim.container.wall import Enclosure, Wall
 from wasm_shim.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable, WasmShimError
 from wasm_shim.kernel import calls
+from wasm_shim.resolver.client import Containerd, find_program, read_program
 from wasm_shim.runtime.cache import Compiled, ProgramCache, digest
 from wasm_shim.runtime.called import CalledFunction, checked_call
 from wasm_shim.runtime.program import Program
-from wasm_shim.runtime.source import check_size, open_program
+from wasm_shim.runtime.source import open_program
 from wasm_shim.steps import reached
 from wasm_shim.task.ports import Creation
 
 CGROUP, COMPILE, DONE, FAILED = b"P", b"C", b"D", b"F"
 COMPILED: Final = b"G"  # the shim's answer; any other means to give up
 MESSAGE: Final = 64 << 10  # bytes of a packet
-_LINUX: Final = (b"\x7fELF", b"#!")
 _NS_GET_NSTYPE: Final = 0xB703  # ioctl_nsfs(2): the CLONE_NEW… of a namespace
+
+_T = TypeVar("_T")
 
 
 class Prepared(NamedTuple):
@@ -64,17 +67,18 @@ class Prepared(NamedTuple):
 class Preparer:
     """The process at work."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a container is prepared with
         self,
         forge: Forge,
         cache: ProgramCache,
+        containerd: Containerd | None,
         creation: Creation,
         stdio: tuple[int, int, int],
         connection: socket.socket,
     ) -> None:
-        """`stdio` is the guest's."""
+        """`stdio` is the guest's; without a `containerd` no image has a program but in its root file system."""
         self._forge, self._cache, self._creation, self._stdio = forge, cache, creation, stdio
-        self._connection = connection
+        self._containerd, self._connection = containerd, connection
 
     def run(self) -> None:
         """Prepare and tell. Never returns."""
@@ -110,7 +114,7 @@ class Preparer:
                 key = digest(program)
             except OSError as error:
                 raise InvalidArgument(f"cannot read {plan.program}: {error.strerror}; check the file") from error
-            self._finish(plan, None, self._compiled(key, program, plan.name))
+            self._finish(plan, None, self._compiled(key, lambda: program, plan.name))
             return
         if self._forge.wall is not Wall.NAMESPACES:
             raise FailedPrecondition("a container with a root file system needs root; run containerd as root")
@@ -124,9 +128,9 @@ class Preparer:
         cgroup = cgroup_at(path, systemd=self._creation.systemd_cgroup)
         self._connection.send(CGROUP + os.fsencode(path))
         cgroup.create(isolation.resources)
+        outside = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         root = build_root(isolation, self._creation.rootfs, spec.mounts, spec.working_directory)
-        program = _open_program(root, spec)
-        key = digest(program)
+        key, program = self._program(root, spec, outside)
         namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         tops = _top_directories(root) if spec.working_directory != "/" else ()
         reached("preparer.mounted")
@@ -135,12 +139,28 @@ class Preparer:
         joined = os.open(pids, os.O_RDONLY | os.O_CLOEXEC) if pids else -1
         self._finish(plan, Enclosure(isolation, namespace, joined, cgroup.entrances(), tops), compiled)
 
-    def _compiled(self, key: str, program: int, name: str) -> Compiled:
+    def _program(self, root: int, spec: Spec, outside: int) -> tuple[str, Callable[[], int]]:
+        """The sha256 of the program that argv[0] names, and how to get at its bytes; `outside` is the mount
+        namespace that we come from.
+
+        Raises NotFound, InvalidArgument, and what the image resolver refuses.
+        """
+        word, containerd, container = spec.arguments[0], self._containerd, self._creation.id
+        file = open_rooted(root, spec)
+        if file is not None:
+            return digest(file), lambda: file
+        found = containerd and _outside(outside, lambda: find_program(containerd, container, word))
+        if not containerd or not found:
+            raise NotFound(f"no program {word} in the image; {advice(root)}")
+        key = found.digest
+        return key, lambda: _outside(outside, lambda: read_program(containerd, container, word, key))
+
+    def _compiled(self, key: str, open_: Callable[[], int], name: str) -> Compiled:
         """The program of this sha256, called so in messages; the shim has it compiled where the cache lacks it."""
         compiled = self._cache.lookup(key)
         if compiled is None:
             what = COMPILE + key.encode() + b"\0" + os.fsencode(name)
-            socket.send_fds(self._connection, [what], [program])
+            socket.send_fds(self._connection, [what], [open_()])
             if self._connection.recv(1) != COMPILED:
                 os._exit(0)  # it knows why
             compiled = self._cache.lookup(key)
@@ -161,6 +181,17 @@ class Preparer:
         counted = bool(enclosure and enclosure.isolation.resources.get("pids"))
         prepared = Prepared(compiled.path, compiled.program.kind, parameters, score, counted)
         socket.send_fds(self._connection, [DONE + prepared.to_bytes()], [file, *namespaces])
+
+
+def _outside(namespace: int, call: Callable[[], _T]) -> _T:
+    """Call where the container's mounts are not: a process that is started there lives longer than they shall."""
+    here = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    calls.setns(namespace, calls.CLONE_NEWNS)
+    try:
+        return call()
+    finally:
+        calls.setns(here, calls.CLONE_NEWNS)
+        os.close(here)
 
 
 def _called(plan: Plan, program: Program) -> CalledFunction | None:
@@ -209,43 +240,3 @@ def _check_namespace(path: str, kind: int) -> None:
     except OSError:  # a directory, or another kind of file
         pass
     raise InvalidArgument(f"{name} is none of that kind; give the path of one")
-
-
-def _open_program(root: int, spec: Spec) -> int:
-    """The Wasm program that argv[0] names; raises NotFound, InvalidArgument."""
-    name, places = spec.arguments[0], _places(spec.arguments[0], spec)
-    for path in places:
-        try:
-            program = calls.open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise InvalidArgument(f"cannot open {path} in the image: {error.strerror}; name another program") from error
-        if not stat.S_ISREG(os.fstat(program).st_mode):
-            if path != places[-1]:
-                os.close(program)
-                continue
-            raise InvalidArgument(f"{path} in the image is no regular file; name a .wasm or .wat file")
-        if os.pread(program, 4, 0).startswith(_LINUX):
-            raise InvalidArgument(f"{path} is a Linux program and no WebAssembly; run it with the runtime runc")
-        check_size(program, path)
-        return program
-    raise NotFound(f"no program {name} in the image; {_advice(root)}")
-
-
-def _places(name: str, spec: Spec) -> list[str]:
-    """Where a program of this name may be, as execvp(3) looks for it."""
-    if name.startswith("/"):
-        return [name]
-    places = [posixpath.join(spec.working_directory, name)]
-    if "/" not in name:
-        path = dict(spec.environment).get("PATH", "")
-        places += [posixpath.join(directory, name) for directory in path.split(":") if directory.startswith("/")]
-    return places
-
-
-def _advice(root: int) -> str:
-    """What the root directory offers instead."""
-    listed = calls.open_in_root(root, "/", os.O_RDONLY | os.O_DIRECTORY)
-    found = sorted(name for name in os.listdir(listed) if name.endswith((".wasm", ".wat")))
-    return f"it has /{', /'.join(found[:3])}; name that" if found else "name a .wasm or .wat file of it"

@@ -15,6 +15,7 @@ from wasm_shim.container.stdio import Stdio
 from wasm_shim.container.terminal import Terminal
 from wasm_shim.errors import FailedPrecondition, ResourceExhausted, Unavailable, WasmShimError
 from wasm_shim.eventloop import EventLoop
+from wasm_shim.resolver.client import Containerd
 from wasm_shim.runtime.cache import ProgramCache
 from wasm_shim.runtime.host import Loaded
 from wasm_shim.steps import reached
@@ -26,11 +27,18 @@ Warn = Callable[[str], None]
 
 
 class GuestRunner:
-    """The `task.ports.Runner` of Wasm guests; `warn` hears what is odd and not fatal."""
+    """The `task.ports.Runner` of Wasm guests; `warn` hears what is odd and not fatal, `containerd` has their images."""
 
-    def __init__(self, loop: EventLoop, forge: Forge, cache: ProgramCache, warn: Warn | None = None) -> None:
+    def __init__(
+        self,
+        loop: EventLoop,
+        forge: Forge,
+        cache: ProgramCache,
+        warn: Warn | None = None,
+        containerd: Containerd | None = None,
+    ) -> None:
         """Needs a nursery, which is forked while there is nothing yet that guests should not see; raises OSError."""
-        self.shop, self.warn = Workshop(loop, forge, cache, set()), warn
+        self.shop, self.warn = Workshop(loop, forge, cache, set(), containerd), warn
         self.nursery = GuardedNursery(loop, forge)
 
     def create(self, creation: Creation, creating: Creating) -> None:

@@ -13,6 +13,8 @@ from wasm_shim.container.forge import Forge
 from wasm_shim.errors import InvalidArgument, Unimplemented
 from wasm_shim.kernel.calls import close_descriptors_except, peer_of
 from wasm_shim.paths import ShimPaths, open_private, remove_file, shim_paths
+from wasm_shim.resolver.client import Containerd, resolver_path
+from wasm_shim.resolver.messages import IDLE
 from wasm_shim.shim import address
 from wasm_shim.shim.bootstrap import BootstrapParams, Form, encode_result, form_for, read_params
 from wasm_shim.shim.delete import delete
@@ -154,4 +156,12 @@ def _pod(  # noqa: PLR0913 - all that is known at the start
         containerd=containerd.removeprefix("unix://"),
         programs=paths.programs,
         bundle=bundle,
+        images=_images(command, request, paths),
     )
+
+
+def _images(command: Command, request: CommandRequest, paths: ShimPaths) -> Containerd:
+    """Where to ask for images: at containerd's main socket, by whichever of two ways it says that."""
+    main = (command.address or request.environment.get("GRPC_ADDRESS", "")).removeprefix("unix://")
+    resolver = resolver_path(paths.root, main)
+    return Containerd(main, command.namespace, resolver, request.environment.get(IDLE, ""))

@@ -9,6 +9,7 @@ from wasm_shim.container.forge import Forge
 from wasm_shim.container.runner import GuestRunner
 from wasm_shim.eventloop import EventLoop, Timer
 from wasm_shim.log import Log
+from wasm_shim.resolver.client import Containerd
 from wasm_shim.runtime.cache import ProgramCache
 from wasm_shim.shim.publisher import EventPublisher
 from wasm_shim.shim.receipt import Receipt
@@ -31,6 +32,7 @@ class ContainerdPod(NamedTuple):
     containerd: str  # the path of containerd's ttrpc socket, or empty: nobody is told of events
     programs: str  # the directory of precompiled programs
     bundle: str  # the directory of the container that the shim was started for
+    images: Containerd | None  # who is asked for images, or nobody: then only root file systems hold programs
     unused: float = _UNUSED_SECONDS  # how long to wait for a first client, which may never have heard of the shim
 
 
@@ -43,7 +45,8 @@ def serve_pod(forge: Forge, listener: socket.socket, pod: ContainerdPod) -> None
     loop = EventLoop()
     journal = Log(f"{pod.bundle}/log", id=pod.id, namespace=pod.namespace)
     publisher = EventPublisher(loop, pod.containerd, pod.namespace, journal)
-    runner = GuestRunner(loop, forge, ProgramCache(pod.programs, forge.host.engine_id), journal.warning)
+    cache = ProgramCache(pod.programs, forge.host.engine_id)
+    runner = GuestRunner(loop, forge, cache, journal.warning, pod.images)
     receipt = Receipt(pod.bundle, pod.id)
 
     def observe(event: TaskEvent) -> None:

@@ -4,12 +4,11 @@ import os
 import socket
 
 from wasm_shim.errors import Internal, Unavailable
-from wasm_shim.launch import start
-from wasm_shim.paths import open_private, storage_error
+from wasm_shim.paths import open_private
+from wasm_shim.resident import Resident, StartLock, reach
 from wasm_shim.spawn import BEGUN, STALE, CommandRequest, SpawnRequest, encode_request
 from wasm_shim.steps import VARIABLE
 from wasm_shim.version import VERSION
-from wasm_shim.zygote.lock import StartLock
 from wasm_shim.zygote.stamp import PACKAGES, packages_stamp
 
 _WHAT, _REMEDY = "runtime", "set XDG_RUNTIME_DIR to a directory of your own"
@@ -31,7 +30,7 @@ def spawn_shim(runtime_directory: str, request: SpawnRequest, descriptors: list[
     check_socket_path(path)
     encoded = encode_request(request)
     for _ in range(_TRIES):
-        connection = _connect(path) or _start(path, _REMEDY)
+        connection = reach(path, _zygote(_REMEDY))
         answer = _ask(connection, encoded, descriptors, b"\n").decode(errors="surrogateescape").rstrip("\n")
         if answer.startswith("+"):
             return connection
@@ -53,7 +52,7 @@ def run_command(path: str, request: CommandRequest, stdin: int) -> bytes | None:
     encoded = encode_request(request)
     for _ in range(_TRIES):
         seen = os.stat(path) if os.path.exists(path) else None
-        with _connect(path) or _start(path, _SHIM_REMEDY) as connection:
+        with reach(path, _zygote(_SHIM_REMEDY)) as connection:
             answer = _ask(connection, encoded, [stdin], b"")
         said = answer.removeprefix(BEGUN)
         if said.startswith(b"+"):
@@ -105,14 +104,9 @@ def _identity() -> str:
     return f"{zlib.crc32(text):08x}{zlib.adler32(text) & 0xFFFF:04x}"
 
 
-def _connect(path: str) -> socket.socket | None:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.connect(path)
-    except OSError:
-        connection.close()
-        return None
-    return connection
+def _zygote(remedy: str) -> Resident:
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return Resident("zygote", _MODULE, socket.SOCK_STREAM, (), environment, _WHAT, remedy)
 
 
 def _ask(connection: socket.socket, request: bytes, descriptors: list[int], end: bytes) -> bytes:
@@ -129,53 +123,3 @@ def _ask(connection: socket.socket, request: bytes, descriptors: list[int], end:
     except (BrokenPipeError, ConnectionResetError):
         return b"" if end else answer
     return answer
-
-
-def _start(path: str, remedy: str) -> socket.socket:
-    """Start a zygote and connect to it. The listening socket is made here, so nobody needs to wait for it."""
-    try:
-        lock = StartLock.take(path)
-    except OSError as error:
-        raise storage_error(error, _WHAT, path, remedy) from error
-    try:
-        connection = _connect(path)  # somebody else may have started one while we waited
-        if connection is None:
-            _launch(path, remedy)
-            connection = _connect(path)
-        if connection is None:
-            raise Unavailable("the zygote ended at its start; run it again")
-        return connection
-    finally:
-        lock.release()
-
-
-def _launch(path: str, remedy: str) -> None:
-    """Start a zygote and wait until it is ready; raises WasmShimError with what it said."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if os.path.exists(path):  # of a zygote that was killed
-            os.unlink(path)
-        listener.bind(path)
-        listener.listen(1024)
-        said = _run(path, listener.fileno())
-    except OSError as error:
-        raise storage_error(error, _WHAT, path, remedy) from error
-    finally:
-        listener.close()
-    if said:
-        os.unlink(path)
-        raise Internal(f"the zygote did not start: {said.splitlines()[-1]}")
-
-
-def _run(path: str, listener: int) -> str:
-    """Start the process and return what it wrote before it closed its stderr."""
-    reader, writer = os.pipe()
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    try:
-        start(_MODULE, [path], (null, null, writer, listener), environment, new_session=True)
-    finally:
-        os.close(writer)
-        os.close(null)
-    with open(reader, "rb") as pipe:
-        return pipe.read().decode(errors="replace").strip()

@@ -22,13 +22,12 @@ from wasm_shim.container.forge import Forge, make_forge
 from wasm_shim.errors import WasmShimError
 from wasm_shim.kernel.hold import reached_here
 from wasm_shim.kernel.routine import NOT_NEGATIVE, Label, Routine, exactly, function
+from wasm_shim.resident import LISTENER, leave
 from wasm_shim.shim.server import serve
 from wasm_shim.spawn import encode_answer
 from wasm_shim.zygote.immortal import immortalise
-from wasm_shim.zygote.lock import StartLock
 from wasm_shim.zygote.stamp import packages_stamp
 
-LISTENER: Final = 3
 _IDLE_SECONDS: Final = 600.0
 _LEAST_IDLE: Final = 0.1  # 0 would mean not to wait at all
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -96,7 +95,7 @@ class Zygote:
                 serve(self._forge, connection, self._is_stale)
             elif stopped == self._waited.step_at(self._base):
                 idle = self._waited.read_int(self._base) == 0
-                if idle and not _has_children() and self._leave():
+                if idle and not _has_children() and leave(self._path, self._socket):
                     return
             elif stopped == self._forked.step_at(self._base):
                 _refuse(socket.socket(fileno=self._accepted.read_int(self._base)), os.strerror(error))
@@ -126,25 +125,6 @@ class Zygote:
 
     def _is_stale(self) -> bool:
         return packages_stamp() != self._stamp
-
-    def _leave(self) -> bool:
-        """Go, unless a client is starting a zygote at this moment: it may be about to connect to us."""
-        lock = StartLock.try_take(self._path)
-        if lock is None:
-            return False
-        if self._is_reached():
-            os.unlink(self._path)
-            lock.discard()
-        else:
-            lock.release()
-        return True
-
-    def _is_reached(self) -> bool:
-        """Whether the path still leads here: a newer zygote takes over the place of a stale one."""
-        try:
-            return os.path.samestat(os.stat(self._path), self._socket)
-        except FileNotFoundError:
-            return False
 
 
 def _refuse(connection: socket.socket, reason: str) -> None:

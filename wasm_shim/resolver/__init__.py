@@ -1,0 +1,1 @@
+"""The image resolver: a resident process that asks containerd for the program of a container's image."""
