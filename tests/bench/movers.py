@@ -12,7 +12,7 @@ import oci
 from tests.registry import programs
 from tests.registry.tools import Tool
 
-FILE: Final = "program.wasm"  # in the payload's directory, where there is one layer
+FILE: Final = "program.wasm"  # in the payload's directory, where it is a program
 LAYOUT: Final = "layout"  # in the payload's directory: an OCI layout with one name
 NAME: Final = "v1"
 
@@ -79,9 +79,9 @@ class Mover(NamedTuple):
         return Used(*map(float, used))
 
 
-def ours(home: Mapping[str, str], *, one_file: bool) -> Mover:
-    """The command line, which packs one file; for more layers the library's copy, in a process of its own."""
-    if one_file:
+def ours(home: Mapping[str, str], *, by_file: bool) -> Mover:
+    """The command line with a program's file; else the library's copy of a layout, in a process of its own."""
+    if by_file:
         program = Path(shutil.which("wasm-shim", path=home["PATH"]) or "wasm-shim")
         return Mover("wasm-shim", program, home, ["push", FILE, "{reference}"], ["pull", "{reference}"])
     words = ["-c", _COPY]
@@ -90,7 +90,7 @@ def ours(home: Mapping[str, str], *, one_file: bool) -> Mover:
     return Mover("wasm-shim's oci.copy", Path(sys.executable), environment, push, pull)
 
 
-def theirs(name: str, build: Path, home: Path, *, one_file: bool) -> Mover:
+def theirs(name: str, build: Path, home: Path, *, by_file: bool) -> Mover:
     """One of programs.PEERS. Raises PeerMissing."""
     (home / "run").mkdir(parents=True, exist_ok=True)
     tool = Tool(name, programs.find(name, build), home)
@@ -99,7 +99,7 @@ def theirs(name: str, build: Path, home: Path, *, one_file: bool) -> Mover:
     except (AssertionError, OSError) as error:
         raise programs.PeerMissing(f"{name}: it does not run here: {error}") from error
     push, pull = {
-        "oras": _oras(one_file=one_file),
+        "oras": _oras(by_file=by_file),
         "crane": (
             ["push", "--insecure", LAYOUT, "{reference}"],
             ["pull", "--insecure", "--format", "oci", "{reference}", "{out}"],
@@ -112,8 +112,8 @@ def theirs(name: str, build: Path, home: Path, *, one_file: bool) -> Mover:
     return Mover(name, programs.program(tool.root, name), {**os.environ, **tool.environment}, push, pull)
 
 
-def _oras(*, one_file: bool) -> tuple[list[str], list[str]]:
-    if one_file:
+def _oras(*, by_file: bool) -> tuple[list[str], list[str]]:
+    if by_file:
         return (
             ["push", "--plain-http", "{reference}", f"{FILE}:application/wasm"],
             ["pull", "--plain-http", "--output", "{out}", "{reference}"],

@@ -4,25 +4,27 @@
 
 One large layer, many layers of 1 MiB, and a program of 30 KB, all of random bytes. Each sample has a new registry on
 this machine, to which the program pushes and from which it then pulls into a new directory, so that all bytes go both
-ways. wasm-shim and oras push a file where there is one layer; else all copy from an OCI layout, wasm-shim through its
-library, as its command line packs one layer. Rounds are interleaved. Read the ratios, which are to oras. A peer that
-cannot run here is named with its reason.
+ways. The program is a file to wasm-shim and oras. All else is copied from an OCI layout to another, by wasm-shim with
+its library: its command line packs one layer, and of at most 512 MiB. Rounds are interleaved. Read the ratios, which
+are to oras. A peer that cannot run here is named with its reason.
 """
 
 import argparse
 import gzip
+import hashlib
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from oci.copy import copy
+from oci.descriptor import Descriptor
+from oci.digest import Digest
 from oci.layout import Layout
 from oci.manifest import new_manifest
-from oci.media_types import WASM_CONFIG
+from oci.media_types import WASM_CONFIG, WASM_LAYER
 from oci.pack import pack
 from tests.bench import movers
 from tests.bench.movers import FILE, LAYOUT, NAME, Mover
@@ -40,12 +42,13 @@ _CONFIG: Final = b'{"architecture":"wasm","os":"wasip1"}'
 
 
 class Case(NamedTuple):
-    """What is moved: so many layers of so many bytes."""
+    """What is moved: so many layers of so many bytes, or a program's file of so many."""
 
     name: str
     layers: int
     size: int
     rounds: int
+    by_file: bool = False
 
 
 def main() -> None:
@@ -60,7 +63,7 @@ def main() -> None:
     cases = [
         Case(f"1 layer of {options.mib} MiB", 1, options.mib * MIB, large),
         Case(f"{options.layers} layers of 1 MiB", options.layers, MIB, many),
-        Case("30 KB program", 1, 30_000, small),
+        Case("30 KB program", 1, 30_000, small, by_file=True),
     ]
     versions = [f"wasm-shim {VERSION}", f"Python {sys.version.split()[0]}"]
     missing: list[str] = []
@@ -79,11 +82,10 @@ def _rows(case: Case, server: Path, missing: list[str]) -> list[dict[str, Any]]:
     with private_home(os.geteuid()) as home, tempfile.TemporaryDirectory(prefix="transfer-") as directory:
         payload = Path(directory, "payload")
         _make(case, payload)
-        one_file = case.layers == 1
-        subjects = [movers.ours(home, one_file=one_file)]
+        subjects = [movers.ours(home, by_file=case.by_file)]
         for name in programs.PEERS:
             try:
-                subjects.append(movers.theirs(name, BUILD, Path(directory, name), one_file=one_file))
+                subjects.append(movers.theirs(name, BUILD, Path(directory, name), by_file=case.by_file))
             except PeerMissing as reason:
                 missing.append(f"{name}: {reason}")
         samples: dict[str, Sample] = {
@@ -117,30 +119,41 @@ def _bytes(directory: Path) -> int:
 
 
 def _make(case: Case, payload: Path) -> None:
-    """A layout, and where there is one layer, the file with it, which is a Wasm binary."""
+    """A layout, and of a program its file, too."""
     payload.mkdir()
     layout = Layout.create(payload / LAYOUT)
-    if case.layers > 1:
-        layers = [put(layout, os.urandom(case.size)) for _ in range(case.layers)]
+    if not case.by_file:
+        layers = [_put_random(layout, case.size) for _ in range(case.layers)]
         put_parent(layout, new_manifest(put(layout, _CONFIG, WASM_CONFIG), layers), NAME)
         return
     program = payload / FILE
-    with program.open("wb") as file:
-        file.writelines(_binary(case.size))
+    program.write_bytes(_binary(case.size))
     packed = pack(program)
     copy(packed, packed.name, layout, NAME)
 
 
-def _binary(size: int) -> Iterator[bytes]:
+def _put_random(layout: Layout, size: int) -> Descriptor:
+    """A layer, which is never in memory as a whole."""
+    with tempfile.TemporaryFile(dir=layout.path) as file:
+        hashed = hashlib.sha256()
+        for begin in range(0, size, MIB):
+            piece = os.urandom(min(MIB, size - begin))
+            hashed.update(piece)
+            file.write(piece)
+        file.seek(0)
+        layer = Descriptor(WASM_LAYER, Digest("sha256", hashed.hexdigest()), size)
+        layout.write(layer, iter(lambda: file.read(MIB), b""))
+    return layer
+
+
+def _binary(size: int) -> bytes:
     """A Wasm binary with a custom section of so many random bytes."""
     length = bytearray()
     rest = size + 2  # its name, "x"
     while rest >= 128:
         length.append(rest & 127 | 128)
         rest >>= 7
-    yield b"\0asm\1\0\0\0" + bytes([0, *length, rest]) + b"\1x"
-    for begin in range(0, size, MIB):
-        yield os.urandom(min(MIB, size - begin))
+    return b"\0asm\1\0\0\0" + bytes([0, *length, rest]) + b"\1x" + os.urandom(size)
 
 
 # With what

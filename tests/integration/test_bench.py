@@ -57,4 +57,4 @@ def test_a_peer_that_does_not_run_is_missing(name: str, tmp_path: Path) -> None:
     for suite in ("bookworm", "sid"):
         (tmp_path / "peers" / f"{name}-{suite}").mkdir(parents=True)
     with pytest.raises(PeerMissing, match=f"{name}: it does not run here"):
-        theirs(name, tmp_path, tmp_path / "home", one_file=True)
+        theirs(name, tmp_path, tmp_path / "home", by_file=True)
