@@ -9,10 +9,13 @@ from typing import Any
 Sample = Callable[[], Mapping[str, float]]
 
 
-def interleaved(samples: Mapping[str, Sample], rounds: int, base: str) -> list[dict[str, Any]]:
+def interleaved(
+    samples: Mapping[str, Sample], rounds: int, base: str, units: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     """One sample of each in turn; the first round warms up and does not count.
 
-    A sample is milliseconds by what took them. A row has the ratio to that of the sample called `base`.
+    A sample is milliseconds by what took them, or what ends in a key of `units` in that unit. A row has the ratio to
+    that of the sample called `base`.
     """
     taken: dict[tuple[str, str], list[float]] = {}
     for round_ in range(rounds + 1):
@@ -22,7 +25,10 @@ def interleaved(samples: Mapping[str, Sample], rounds: int, base: str) -> list[d
                     taken.setdefault((what, name), []).append(value)
     order = {what: number for number, (what, _) in enumerate(taken)}
     keys = sorted(taken, key=lambda key: order[key[0]])
-    return [_row(what, name, taken[what, name], taken.get((what, base))) for what, name in keys]
+    rows = [_row(what, name, taken[what, name], taken.get((what, base))) for what, name in keys]
+    for row in rows:
+        row["unit"] = next((unit for end, unit in (units or {}).items() if row["what"].endswith(end)), row["unit"])
+    return rows
 
 
 def _row(what: str, name: str, values: list[float], base: list[float] | None) -> dict[str, Any]:
