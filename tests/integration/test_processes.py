@@ -11,7 +11,17 @@ from typing import Final
 
 import pytest
 
-from tests.integration.observe import children, running, settle, status, the_zygote, threads, traced, wait_end
+from tests.integration.observe import (
+    children,
+    nurseries,
+    running,
+    settle,
+    status,
+    the_zygote,
+    threads,
+    traced,
+    wait_end,
+)
 from tests.integration.support import DEADLINE, Environment, leftovers, started, wait_ready, wasm_shim
 
 Guest = Callable[[str], Path]
@@ -25,7 +35,9 @@ def test_chain_of_parents(home: Environment, guest: Guest, kit: str) -> None:
         assert status(chain.guest)["PPid"] == str(chain.shim)
         assert status(chain.shim)["PPid"] == str(chain.zygote)
         assert int(status(chain.zygote)["PPid"]) in _ancestors(os.getpid())
-        assert len({os.getsid(pid) for pid in chain}) == 3  # the guest is in its shim's session
+        [nursery] = nurseries(chain.shim)
+        assert os.getsid(chain.guest) == os.getsid(nursery) == nursery  # a pod's own
+        assert len({os.getsid(pid) for pid in chain}) == 4
 
 
 def test_pods_outlive_the_zygote(home: Environment, guest: Guest) -> None:
