@@ -45,7 +45,7 @@ class Cradle:
         self._machine = machine
         routine, born = Routine(), Label()
         sockets = routine.cell()
-        self._paired = routine.call(
+        routine.call(
             function("socketpair"), socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC, 0, sockets,
             check=NOT_NEGATIVE,
         )  # fmt: skip

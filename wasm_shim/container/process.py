@@ -1,4 +1,4 @@
-"""What a guest's process does from its fork to its end, written down by the pod shim and carried out by the nursery.
+"""What a guest's process does from its fork to its end, written down by the preparer and carried out by the nursery.
 
 A command runs without a line of Python: see `kernel.machine`. Only a called function's result is printed by Python,
 in `called_guest`.

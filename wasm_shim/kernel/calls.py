@@ -83,7 +83,6 @@ def syscall(number: int, *arguments: int | bytes | None) -> int:
 unshare = _function("unshare", c_int)
 setns = _function("setns", c_int, c_int)
 mount = _function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
-umount = _function("umount2", c_char_p, c_int)
 _prctl = _function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = _function("capset", c_char_p, c_char_p)
 
